@@ -1,0 +1,30 @@
+"""What a Guest and a Broker share: the address of a Host, TLS files, dialling, one JSON exchange.
+
+A floor of its own between the roles and `http2/`: both roles dial, none of them imports the other.
+"""
+
+from __future__ import annotations
+
+from verser2_guest_python.peer.address import HostAddress, parse_host_url
+from verser2_guest_python.peer.dial import (
+    DEFAULT_CONNECT_TIMEOUT_SECONDS,
+    dial,
+    exchange,
+    peer_block,
+    status_of,
+    verser_error,
+)
+from verser2_guest_python.peer.tls import FilePath, TlsFiles
+
+__all__ = [
+    "DEFAULT_CONNECT_TIMEOUT_SECONDS",
+    "FilePath",
+    "HostAddress",
+    "TlsFiles",
+    "dial",
+    "exchange",
+    "parse_host_url",
+    "peer_block",
+    "status_of",
+    "verser_error",
+]

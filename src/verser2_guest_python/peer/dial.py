@@ -1,0 +1,186 @@
+"""Dialling a Host: one session, and what may go wrong on the way told in sentences.
+
+Apart because a Guest and a Broker dial alike, and because this is the one place where errors of
+the HTTP/2 floor become `VerserError`s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from verser2_guest_python.errors import (
+    ConnectFailure,
+    DisconnectedTargetError,
+    RequestTimeoutError,
+    StreamFailureError,
+    VerserConfigurationError,
+    VerserConnectionError,
+    VerserError,
+    VerserProtocolError,
+)
+from verser2_guest_python.http2 import (
+    AlpnError,
+    CertificateRefused,
+    ConnectError,
+    ConnectionLost,
+    ConnectTimeout,
+    CredentialsError,
+    ErrorCode,
+    FieldBlock,
+    Fields,
+    HeadTooLarge,
+    HostUnreachable,
+    Http2Error,
+    Session,
+    SessionClosing,
+    SessionOptions,
+    Stream,
+    StreamReset,
+    TlsTrustError,
+    TooManyStreams,
+)
+from verser2_guest_python.http2 import connect as _connect
+from verser2_guest_python.peer.address import HostAddress
+from verser2_guest_python.peer.tls import TlsFiles
+
+DEFAULT_CONNECT_TIMEOUT_SECONDS = 10.0
+MAX_EXCHANGE_BYTES = 1024 * 1024
+
+_DEFAULT_OPTIONS = SessionOptions()
+
+
+async def dial(
+    address: HostAddress,
+    tls: TlsFiles,
+    *,
+    timeout: float = DEFAULT_CONNECT_TIMEOUT_SECONDS,
+    options: SessionOptions = _DEFAULT_OPTIONS,
+) -> Session:
+    """A session with the Host at `address`, within `timeout` seconds; the TLS files are read anew.
+
+    Raises `VerserConfigurationError` for TLS files that cannot be used and
+    `VerserConnectionError`, whose `reason` says why, when there never was a session.
+    """
+    context = tls.context()
+    try:
+        return await _connect(address.host, address.port, tls=context, options=options, timeout=timeout)
+    except Http2Error as error:
+        raise verser_error(error, host=address.url) from error
+
+
+def verser_error(error: Http2Error, **context: str | int | float | bool) -> VerserError:
+    """The `VerserError` that stands for an error of the HTTP/2 floor; chain it with `from error`."""
+    if isinstance(error, ConnectError):
+        return _connection_error(error, context)
+    if isinstance(error, CredentialsError):
+        return VerserConfigurationError(str(error), context=context)
+    if isinstance(error, ConnectionLost):
+        return DisconnectedTargetError(f"The session with the Host was lost: {error}", context=context)
+    if isinstance(error, SessionClosing):
+        return DisconnectedTargetError(f"The session with the Host is closing: {error}", context=context)
+    if isinstance(error, StreamReset):
+        return StreamFailureError(_reset_sentence(error), context={**context, "http2Code": error.code})
+    if isinstance(error, HeadTooLarge):
+        return VerserProtocolError(f"The head of a message is too large to send: {error}", context=context)
+    if isinstance(error, TooManyStreams):
+        return StreamFailureError("The Host allows no more streams at once: try again later.", context=context)
+    return StreamFailureError(str(error), context=context)
+
+
+def _connection_error(error: ConnectError, context: dict[str, str | int | float | bool]) -> VerserConnectionError:
+    reason, hint = ConnectFailure.UNREACHABLE, ""
+    if isinstance(error, TlsTrustError):
+        reason = ConnectFailure.TRUST
+        hint = " Check the name in the Host's URL and the CA file (tls_ca_file)."
+    elif isinstance(error, CertificateRefused):
+        reason = ConnectFailure.CERTIFICATE_REFUSED
+        hint = " Check the client certificate (tls_cert_file and tls_key_file, or tls_pfx_file)."
+    elif isinstance(error, AlpnError):
+        reason = ConnectFailure.ALPN
+        hint = " A Host must select h2: is there a Host at this port?"
+    elif isinstance(error, ConnectTimeout):
+        reason = ConnectFailure.TIMEOUT
+        hint = " Is the Host running, and may this machine reach it?"
+    elif isinstance(error, HostUnreachable):
+        hint = " Is the Host running, and is its URL right?"
+    sentence = str(error)
+    full_stop = "" if sentence.endswith((".", "!", "?")) else "."
+    return VerserConnectionError(f"{sentence}{full_stop}{hint}", reason=reason, context=context)
+
+
+def _reset_sentence(error: StreamReset) -> str:
+    try:
+        name = ErrorCode(error.code).name
+    except ValueError:
+        name = hex(error.code)
+    who = "The Host reset the stream" if error.remote else "The stream was reset on this side"
+    return f"{who} ({name}) before the exchange was complete."
+
+
+def peer_block(address: HostAddress, path: bytes) -> FieldBlock:
+    """The constant fields of every stream to `path` (protocol.md §1); the others go beside it."""
+    return FieldBlock(
+        (
+            (b":method", b"POST"),
+            (b":scheme", b"https"),
+            (b":authority", address.authority),
+            (b":path", path),
+        )
+    )
+
+
+def status_of(fields: Fields) -> int:
+    """The status in response fields; `VerserProtocolError` when there is none or it is not a number."""
+    for name, value in fields:
+        if name == b":status":
+            if len(value) == 3 and value.isdigit():
+                return int(value)
+            break
+    raise VerserProtocolError("The Host answered without a usable status.")
+
+
+async def exchange(
+    session: Session,
+    block: FieldBlock,
+    extra: Fields,
+    body: bytes,
+    *,
+    timeout: float = DEFAULT_CONNECT_TIMEOUT_SECONDS,
+) -> tuple[int, bytes]:
+    """One JSON exchange: sends `body` with END_STREAM; returns status and the whole answer.
+
+    Raises `RequestTimeoutError` after `timeout` seconds, `StreamFailureError` when the stream is
+    cut off, `DisconnectedTargetError` when the session is lost and `VerserProtocolError` for an
+    answer of more than 1 MiB. A call that fails or is cancelled leaves no stream behind.
+    """
+    try:
+        stream = session.open(block, extra, end=not body)
+    except Http2Error as error:
+        raise verser_error(error) from error
+    try:
+        async with asyncio.timeout(timeout):
+            return await _converse(stream, body)
+    except TimeoutError:
+        raise RequestTimeoutError(f"The Host did not answer within {timeout:g} s.") from None
+    except Http2Error as error:
+        raise verser_error(error) from error
+    finally:
+        if not (stream.ended and stream.write_ended):
+            stream.reset(ErrorCode.CANCEL)
+
+
+async def _converse(stream: Stream, body: bytes) -> tuple[int, bytes]:
+    if body:
+        try:
+            await stream.write(body, end=True)
+        except StreamReset:
+            # An early answer may stop the sending by a reset (protocol.md §7): the answer counts.
+            if stream.fields is None:
+                raise
+    status = status_of(await stream.wait_fields())
+    answer = bytearray()
+    while chunk := await stream.read():
+        answer += chunk
+        if len(answer) > MAX_EXCHANGE_BYTES:
+            raise VerserProtocolError(f"The Host's answer is larger than {MAX_EXCHANGE_BYTES} bytes.")
+    return status, bytes(answer)
