@@ -1,0 +1,143 @@
+"""How tests run here: `async def` tests on a fresh loop, held to leave nothing behind.
+
+A test fails as well when one of its tasks is left running, when the loop's exception handler was called
+(an exception that nobody took), when a coroutine was never awaited or a transport never closed, and when
+it takes longer than its limit; then the stacks of all its tasks are shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import io
+import os
+import shutil
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from tests.support.certificates import Certificates
+
+LIMIT_SECONDS = 60.0
+CANCEL_SECONDS = 5.0
+# Turns of the loop in which what a test has ended may finish
+LAST_TURNS = 5
+LOOP_ARGUMENT = "event_loop_name"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--loop",
+        choices=["asyncio", "uvloop"],
+        default="asyncio",
+        help="the event loop of async tests that are not marked both_loops",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # What the user's shell says is no concern of the tests.
+    for name in list(os.environ):
+        if name.startswith("VERSER_") or name == "WEB_CONCURRENCY":
+            del os.environ[name]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # All that is there before the tests will stay: collecting after each test then takes no time.
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.definition.get_closest_marker("both_loops") is not None:
+        if LOOP_ARGUMENT not in metafunc.fixturenames:
+            metafunc.fixturenames.append(LOOP_ARGUMENT)
+        metafunc.parametrize(LOOP_ARGUMENT, ["asyncio", "uvloop"])
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("interop") is not None and shutil.which("node") is None:
+        reason = "node is not installed: the tests against the Node.js peers need it (version 20 or newer)"
+        if os.environ.get("CI"):
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    __tracebackhide__ = True
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    arguments = {name: pyfuncitem.funcargs[name] for name in names if name in pyfuncitem.funcargs}
+    callspec = getattr(pyfuncitem, "callspec", None)
+    loop_name = (callspec.params if callspec else {}).get(
+        LOOP_ARGUMENT, pyfuncitem.config.getoption("--loop")
+    )
+    marker = pyfuncitem.get_closest_marker("limit")
+    _run(pyfuncitem.obj(**arguments), loop_name, marker.args[0] if marker else LIMIT_SECONDS)
+    return True
+
+
+def _run(test: Coroutine[Any, Any, None], loop_name: str, limit: float) -> None:
+    __tracebackhide__ = True
+    complaints: list[str] = []
+    with asyncio.Runner(loop_factory=_loop_factory(loop_name)) as runner:
+        runner.get_loop().set_exception_handler(lambda _loop, context: complaints.append(_describe(context)))
+        runner.run(_supervise(test, limit))
+        gc.collect()  # an exception that nobody took shows when its task is collected …
+    gc.collect()  # … and an open transport when its loop is gone
+    if complaints:
+        pytest.fail("The loop's exception handler was called:\n" + "\n".join(complaints), pytrace=False)
+
+
+def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    if name == "uvloop":
+        return pytest.importorskip("uvloop").new_event_loop
+    return asyncio.new_event_loop
+
+
+async def _supervise(test: Coroutine[Any, Any, None], limit: float) -> None:
+    """Run the test as a task of its own, within the limit, and see that it leaves no other task."""
+    __tracebackhide__ = True
+    task = asyncio.ensure_future(test)
+    try:
+        await asyncio.wait({task}, timeout=limit)
+        stuck = "" if task.done() else _stacks()
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_SECONDS)
+    if stuck:
+        pytest.fail(f"The test took longer than {limit:g} s. Its tasks then:\n{stuck}", pytrace=False)
+    task.result()
+    for _ in range(LAST_TURNS):
+        await asyncio.sleep(0)
+    if left := asyncio.all_tasks() - {asyncio.current_task()}:
+        stacks = _stacks()
+        for other in left:
+            other.cancel()
+        await asyncio.wait(left, timeout=CANCEL_SECONDS)
+        names = ", ".join(sorted(other.get_name() for other in left))
+        pytest.fail(f"The test leaves tasks running: {names}\n{stacks}", pytrace=False)
+
+
+def _stacks() -> str:
+    text = io.StringIO()
+    for task in asyncio.all_tasks():
+        if task is not asyncio.current_task():
+            text.write(f"\n{task!r}\n")
+            task.print_stack(file=text)
+    return text.getvalue()
+
+
+def _describe(context: dict[str, Any]) -> str:
+    details = ", ".join(f"{key}={value!r}" for key, value in context.items() if key != "message")
+    return f"- {context.get('message')} ({details})"
+
+
+@pytest.fixture(scope="session")
+def certs(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Certificates and keys of all kinds, valid and not; see `tests/support/certificates.py`."""
+    return Certificates.make(tmp_path_factory.mktemp("certs"))
