@@ -1,0 +1,53 @@
+"""One HTTP/2 session over TLS as asyncio streams; it knows nothing of what they carry."""
+
+from __future__ import annotations
+
+from .connecting import Listener, connect, listen
+from .contexts import client_context, server_context
+from .errors import (
+    AlpnError,
+    CertificateRefused,
+    ConnectError,
+    ConnectionLost,
+    ConnectTimeout,
+    CredentialsError,
+    ErrorCode,
+    HeadTooLarge,
+    HostUnreachable,
+    Http2Error,
+    SessionClosing,
+    StreamReset,
+    TlsTrustError,
+    TooManyStreams,
+)
+from .fields import FieldBlock, Fields
+from .options import SessionOptions
+from .session import Session
+from .stream import Stream
+
+__all__ = [
+    "AlpnError",
+    "CertificateRefused",
+    "ConnectError",
+    "ConnectTimeout",
+    "ConnectionLost",
+    "CredentialsError",
+    "ErrorCode",
+    "FieldBlock",
+    "Fields",
+    "HeadTooLarge",
+    "HostUnreachable",
+    "Http2Error",
+    "Listener",
+    "Session",
+    "SessionClosing",
+    "SessionOptions",
+    "Stream",
+    "StreamReset",
+    "TlsTrustError",
+    "TooManyStreams",
+    "client_context",
+    "connect",
+    "listen",
+    "server_context",
+]

@@ -1,0 +1,133 @@
+"""Dialling out and listening: from a host and a port to a `Session`."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+
+from .errors import ConnectError, ConnectionLost, ConnectTimeout, HostUnreachable
+from .options import SessionOptions
+from .session import Session
+from .tls import TlsTransport
+
+_DEFAULT_OPTIONS = SessionOptions()
+
+
+def _at(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def connect(
+    host: str,
+    port: int,
+    *,
+    tls: ssl.SSLContext,
+    server_hostname: str | None = None,
+    options: SessionOptions = _DEFAULT_OPTIONS,
+    timeout: float = 10.0,
+) -> Session:
+    """Dials a server, and returns once its SETTINGS are there: only then is a session known to work.
+
+    Under TLS 1.3 a server that refuses our certificate says so after the handshake, which is why the
+    first read is waited for. `timeout` is in seconds and covers all of it.
+
+    Raises:
+        HostUnreachable, TlsTrustError, CertificateRefused, AlpnError, ConnectTimeout: see `errors`.
+    """
+    address = _at(host, port)
+    loop = asyncio.get_running_loop()
+    transport = TlsTransport(
+        tls,
+        lambda transport: Session(transport, True, options),
+        address=address,
+        server_hostname=server_hostname or host,
+    )
+    try:
+        async with asyncio.timeout(timeout):
+            try:
+                await loop.create_connection(lambda: transport, host, port)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise HostUnreachable(address, reason[:1].lower() + reason[1:]) from error
+            session = await transport.ready
+            try:
+                await session.wait_settings()
+            except ConnectionLost as error:
+                failure: ConnectError = transport.failure or HostUnreachable(address, error.reason)
+                raise failure from error
+            return session
+    except TimeoutError as error:
+        transport.abort()
+        raise ConnectTimeout(address, timeout) from error
+    except BaseException:
+        transport.abort()
+        raise
+
+
+class Listener:
+    """A TLS port that accepts sessions; made by `listen`."""
+
+    def __init__(self, server: asyncio.Server) -> None:
+        self._server = server
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Addresses and ports that it listens on."""
+        return [sock.getsockname()[:2] for sock in self._server.sockets]
+
+    @property
+    def port(self) -> int:
+        """The port of the first address."""
+        return self.addresses[0][1]
+
+    def close(self) -> None:
+        """Stops accepting; sessions that are open go on."""
+        self._server.close()
+
+    async def wait_closed(self) -> None:
+        """Until the port is free."""
+        # Server.wait_closed of Python 3.12 waits for connections too, which are not the listener's.
+        while self._server.is_serving():
+            await asyncio.sleep(0)
+
+
+async def listen(
+    address: str,
+    port: int,
+    *,
+    tls: ssl.SSLContext,
+    on_session: Callable[[Session], None],
+    options: SessionOptions = _DEFAULT_OPTIONS,
+    on_error: Callable[[str, Exception], None] | None = None,
+) -> Listener:
+    """Listens for TLS HTTP/2 sessions; port 0 takes a free one.
+
+    `on_session` is called with each session once TLS is up, before any of its streams; `on_error`
+    with the peer's address and the ConnectError of a handshake that failed.
+    """
+    loop = asyncio.get_running_loop()
+
+    def make_session(transport: TlsTransport) -> Session:
+        session = Session(transport, False, options)
+        on_session(session)
+        return session
+
+    def accept() -> TlsTransport:
+        transport = TlsTransport(tls, make_session, address="", server_side=True)
+        deadline = loop.call_later(options.handshake_timeout_seconds, transport.abort)
+
+        def ready(future: asyncio.Future[Session]) -> None:
+            deadline.cancel()
+            if future.cancelled():
+                return
+            error = future.exception()
+            if error is None:
+                return
+            if on_error is not None and isinstance(error, Exception):
+                on_error(_at(*transport.peer_address), error)
+
+        transport.ready.add_done_callback(ready)
+        return transport
+
+    return Listener(await loop.create_server(accept, address, port))

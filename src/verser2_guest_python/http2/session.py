@@ -1,0 +1,488 @@
+"""One HTTP/2 session over TLS: the engine, its streams, credit, resets, PING and an orderly end.
+
+Bytes come in from the TLS transport through `data_received`; everything that a turn of the event
+loop produces leaves in one flush (protocol.md §12.5). Reading never waits for writing (§12.7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .engine import Engine, EngineError
+from .errors import ConnectionLost, ErrorCode, SessionClosing, StreamReset, TooManyStreams
+from .fields import FieldBlock, Fields
+from .options import MIB, SessionOptions
+from .ration import Ration
+from .records import pack_records
+from .sending import Sender
+from .stream import Stream
+
+if TYPE_CHECKING:
+    from h2.stream import H2Stream
+
+    from .engine import EngineStream
+    from .tls import TlsTransport
+
+_STALL_CHECKS = 4  # looks at stalled readers within `stalled_read_seconds`
+
+
+class Session:
+    """One end of a connection; made by `connect` and `listen`.
+
+    Attributes:
+        is_client: Whether this end opens the streams.
+        on_stream: Server: called with each stream that the peer opened, at the end of the read that
+            brought its fields.
+        on_goaway: Called with the error code of the peer's GOAWAY; open streams go on.
+        on_lost: Called once when the session is over, also after our own `close`.
+        lost: Why the session is over, or None.
+        closing: GOAWAY was sent or received: no new streams.
+        last_rtt: Round trip of the last PING in seconds, or None.
+        unread_bytes: Bytes of all streams that nobody has read yet.
+    """
+
+    def __init__(self, transport: TlsTransport, is_client: bool, options: SessionOptions) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.options = options
+        self.is_client = is_client
+        self.on_stream: Callable[[Stream], None] | None = None
+        self.on_goaway: Callable[[int], None] | None = None
+        self.on_lost: Callable[[ConnectionLost], None] | None = None
+        self.lost: ConnectionLost | None = None
+        self.closing = False
+        self.last_rtt: float | None = None
+        self.unread_bytes = 0
+        self.settings_seen = False
+        self.touched: list[Stream] = []
+        self.engine = Engine(is_client, options, self)
+        self.sender = Sender(self)
+        self._transport = transport
+        self._opened: list[Stream] = []
+        self._reading = False
+        self._flush_planned = False
+        self._paused = False
+        self._credit = 0  # connection credit that is due but not sent
+        self._withheld = 0  # connection credit held back while too much is unread
+        self._credit_step = min(options.connection_window_bytes // 4, MIB)
+        self._stream_credit_step = max(1, options.stream_window_bytes // 4)
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._ration = Ration(options.reset_burst, options.resets_per_second, self.loop.time())
+        self._late_resets: deque[tuple[Stream, int]] = deque()
+        self._reset_timer: asyncio.TimerHandle | None = None
+        self._pings: dict[bytes, tuple[float, asyncio.Future[float]]] = {}
+        self._ping_count = 0
+        self._watchers: list[asyncio.Future[None]] = []
+        self._settings_waiter: asyncio.Future[None] | None = None
+
+    # --- Facts ----------------------------------------------------------------------------
+
+    @property
+    def peer_address(self) -> tuple[str, int]:
+        """Address and port of the other end."""
+        return self._transport.peer_address
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The other end's certificate in DER, if it showed one."""
+        return self._transport.peer_certificate
+
+    @property
+    def tls_version(self) -> str:
+        """For example `TLSv1.3`."""
+        return self._transport.tls_version
+
+    @property
+    def open_streams(self) -> int:
+        """Streams that are not closed."""
+        return len(self.engine.live)
+
+    @property
+    def peer_max_concurrent_streams(self) -> int:
+        """How many streams the peer lets us open at a time."""
+        return self.engine.peer_max_concurrent_streams
+
+    @property
+    def ids_left(self) -> int:
+        """How many streams this session can still open (protocol.md §12.11)."""
+        return max(0, (self.options.last_stream_id - self.engine.highest_id) // 2)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether DATA may be produced now: the transport takes it, and this turn's share is not used up."""
+        return not self._paused and self.engine.out_bytes < self.options.write_buffer_bytes and self.lost is None
+
+    # --- Streams --------------------------------------------------------------------------
+
+    def open(
+        self,
+        block: FieldBlock,
+        extra: Fields = (),
+        *,
+        secret: Fields = (),
+        end: bool = False,
+        listener: Callable[[Stream], None] | None = None,
+    ) -> Stream:
+        """Opens a stream with request fields: a block of constant ones and those that vary.
+
+        `secret` fields are never indexed by HPACK; `end` ends our side at once.
+
+        Raises:
+            ConnectionLost: the session is over.
+            SessionClosing: GOAWAY was sent or received, or the stream ids are used up.
+            TooManyStreams: the peer's SETTINGS_MAX_CONCURRENT_STREAMS is reached.
+        """
+        if self.lost is not None:
+            raise self.lost.with_traceback(None)
+        engine = self.engine
+        if self.closing:
+            raise SessionClosing("the session is closing")
+        if engine.highest_id >= self.options.last_stream_id:
+            raise SessionClosing("the session's stream ids are used up")
+        if len(engine.live) >= engine.peer_max_concurrent_streams:
+            raise TooManyStreams
+        h2_stream = engine.open(block, extra, secret, end)
+        stream = Stream(self, h2_stream.stream_id, h2_stream)
+        stream.listener = listener
+        stream.write_ended = end
+        engine.live[stream.id] = stream
+        self.wrote()
+        return stream
+
+    def send_fields(self, stream: Stream, block: FieldBlock, extra: Fields, end: bool) -> None:
+        """See `Stream.send_fields`."""
+        self.engine.send_fields(stream, block, extra, end)
+        self.wrote()
+
+    def reset_stream(self, stream: Stream, code: int) -> None:
+        """Resets a stream within the ration (§12.10), else later; it counts as reset from now on."""
+        if self.lost is None and stream.id in self.engine.live:
+            if not self._late_resets and self._ration.take(self.loop.time()):
+                self.engine.reset(stream, code)
+                self.wrote()
+            else:
+                stream.reset_pending = True
+                self._late_resets.append((stream, code))
+                self._plan_late_resets()
+        stream.fail(StreamReset(code, False))
+
+    def _plan_late_resets(self) -> None:
+        if self._reset_timer is None and self._late_resets:
+            delay = self._ration.wait_seconds(self.loop.time())
+            self._reset_timer = self.loop.call_later(delay, self._send_late_resets)
+
+    def _send_late_resets(self) -> None:
+        self._reset_timer = None
+        while self._late_resets:
+            stream, code = self._late_resets[0]
+            if stream.id in self.engine.live:
+                if not self._ration.take(self.loop.time()):
+                    break
+                self.engine.reset(stream, code)
+                self.wrote()
+            self._late_resets.popleft()
+        self._plan_late_resets()
+
+    # --- Credit (protocol.md §12.4) -------------------------------------------------------
+
+    def on_received(self, size: int) -> None:
+        """DATA came in: connection credit follows receipt while little is unread."""
+        self.unread_bytes += size
+        if self.unread_bytes <= self.options.max_unread_bytes:
+            self._give_credit(size)
+        else:
+            self._withheld += size
+            if self._stall_timer is None:
+                self._watch_stalls()
+
+    def on_consumed(self, stream: Stream, size: int) -> None:
+        """Bytes were taken or dropped: stream credit follows consumption."""
+        stream.unread -= size
+        self.unread_bytes -= size
+        if self._withheld:
+            stream.last_read = self.loop.time()
+            below = self.unread_bytes <= self.options.max_unread_bytes
+            released = self._withheld if below else min(self._withheld, size)
+            self._withheld -= released
+            self._give_credit(released)
+        if not stream.ended and stream.error is None:
+            stream.credit += size
+            if stream.credit >= self._stream_credit_step and self.lost is None:
+                self.engine.credit_stream(stream, stream.credit)
+                stream.credit = 0
+                self.wrote()
+
+    def data_dropped(self, flow_bytes: int) -> None:
+        """DATA of a stream that is closed already."""
+        self._give_credit(flow_bytes)
+
+    def _give_credit(self, size: int) -> None:
+        self._credit += size
+        if self._credit >= self._credit_step and self.lost is None:
+            self.engine.credit_connection(self._credit)
+            self._credit = 0
+            self.wrote()
+
+    def _watch_stalls(self) -> None:
+        now = self.loop.time()
+        for stream in list(self.engine.live.values()):
+            if isinstance(stream, Stream):
+                stream.last_read = max(stream.last_read, now)
+        delay = self.options.stalled_read_seconds / _STALL_CHECKS
+        self._stall_timer = self.loop.call_later(delay, self._reset_stalled)
+
+    def _reset_stalled(self) -> None:
+        self._stall_timer = None
+        if not self._withheld or self.lost is not None:
+            return
+        limit = self.loop.time() - self.options.stalled_read_seconds
+        for stream in list(self.engine.live.values()):
+            if isinstance(stream, Stream) and stream.unread and stream.last_read <= limit:
+                self.reset_stream(stream, ErrorCode.CANCEL)
+                stream.notify()
+        delay = self.options.stalled_read_seconds / _STALL_CHECKS
+        self._stall_timer = self.loop.call_later(delay, self._reset_stalled)
+
+    # --- Writing --------------------------------------------------------------------------
+
+    def wrote(self) -> None:
+        """Frames are ready: let them leave at the end of this turn."""
+        if not self._flush_planned and not self._reading:
+            self._flush_planned = True
+            self.loop.call_soon(self._flush)
+
+    def pump_soon(self) -> None:
+        """A writer has window again: send at the end of this read or turn."""
+        if not self._reading:
+            self.sender.pump()
+
+    def _flush(self) -> None:
+        self._flush_planned = False
+        if self.lost is not None:
+            return
+        self._write_out()
+        if self.sender.waiting and not self._paused:
+            self.sender.pump()
+
+    def _write_out(self) -> None:
+        frames = self.engine.take_output()
+        if frames:
+            self._transport.write(pack_records(frames))
+            if self._transport.backlog > self.options.max_backlog_bytes:
+                self.abort("the other end does not read")
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full: bodies wait."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """The transport has room again."""
+        self._paused = False
+        self.sender.pump()
+
+    # --- Reading --------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """The TLS handshake is over."""
+        self.engine.start()
+        self._write_out()
+
+    def data_received(self, data: bytes) -> None:
+        """Plaintext of one transport read; listeners run when all of it was understood (§5)."""
+        if self.lost is not None:
+            return
+        self._reading = True
+        failure: EngineError | None = None
+        try:
+            self.engine.feed(data)
+        except EngineError as error:
+            failure = error
+        self._tell()
+        self._reading = False
+        if failure is not None:
+            self._write_out()
+            self._lose(failure.reason)
+            self._transport.close(self.options.close_timeout_seconds)
+            return
+        if self.sender.waiting:
+            self.sender.pump()
+        if self.engine.out:
+            self.wrote()
+
+    def _tell(self) -> None:
+        """What this read brought, told to those it concerns."""
+        if self._opened:
+            opened, self._opened = self._opened, []
+            for stream in opened:
+                if self.on_stream is None:
+                    stream.reset(ErrorCode.REFUSED_STREAM)
+                else:
+                    self._call(self.on_stream, stream)
+        touched, self.touched = self.touched, []
+        for stream in touched:
+            self._call(Stream.notify, stream)
+        lingering = self.engine.lingering
+        if lingering:
+            for stream_id in [key for key, one in lingering.items() if isinstance(one, Stream) and not one.unread]:
+                del lingering[stream_id]
+
+    def _call(self, function: Callable[[Stream], None], stream: Stream) -> None:
+        """A listener's fault is its stream's, not the session's; the loop's handler reports it."""
+        try:
+            function(stream)
+        except Exception as error:
+            self.loop.call_exception_handler(
+                {"message": f"a listener of {stream!r} failed", "exception": error, "stream": stream}
+            )
+            stream.reset(ErrorCode.INTERNAL_ERROR)
+
+    def stream_opened(self, stream_id: int, h2_stream: H2Stream) -> Stream:
+        """Engine: the peer opened a stream."""
+        stream = Stream(self, stream_id, h2_stream)
+        self._opened.append(stream)
+        return stream
+
+    def fields_malformed(self, stream: EngineStream) -> None:
+        """Engine: fields that HTTP does not allow are an error of their stream (RFC 9113 §8.1.1)."""
+        if isinstance(stream, Stream):
+            if stream in self._opened:
+                self._opened.remove(stream)
+            self.reset_stream(stream, ErrorCode.PROTOCOL_ERROR)
+            self.touched.append(stream)
+
+    def connection_window_opened(self) -> None:
+        """Engine: the connection has more window; writers are served at the end of the read."""
+
+    def settings_received(self) -> None:
+        """Engine: the peer's SETTINGS came."""
+        self.settings_seen = True
+        waiter, self._settings_waiter = self._settings_waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        for stream in list(self.engine.live.values()):
+            stream.on_window()  # windows may have grown (RFC 9113 §6.9.2)
+
+    async def wait_settings(self) -> None:
+        """Until the peer's first SETTINGS; raises ConnectionLost when they never come."""
+        while not self.settings_seen:
+            if self.lost is not None:
+                raise self.lost.with_traceback(None)
+            self._settings_waiter = self.loop.create_future()
+            await self._settings_waiter
+
+    # --- PING -----------------------------------------------------------------------------
+
+    async def ping(self, timeout: float = 10.0) -> float:
+        """A round trip in seconds. Returns after the whole read that held the answer was processed.
+
+        Raises:
+            ConnectionLost: the session is over.
+            TimeoutError: no answer within `timeout` seconds.
+        """
+        if self.lost is not None:
+            raise self.lost.with_traceback(None)
+        self._ping_count += 1
+        opaque = self._ping_count.to_bytes(8, "big")
+        future: asyncio.Future[float] = self.loop.create_future()
+        self._pings[opaque] = (time.perf_counter(), future)  # uvloop's clock ticks in milliseconds
+        self.engine.ping(opaque)
+        self.wrote()
+        try:
+            async with asyncio.timeout(timeout):
+                return await future
+        finally:
+            self._pings.pop(opaque, None)
+
+    def ping_answered(self, opaque: bytes) -> None:
+        """Engine: the answer to a PING."""
+        started, future = self._pings.get(opaque, (0.0, None))
+        if future is not None and not future.done():
+            self.last_rtt = time.perf_counter() - started
+            future.set_result(self.last_rtt)
+
+    # --- The end --------------------------------------------------------------------------
+
+    def goaway_received(self, last_stream_id: int, code: int) -> None:
+        """Engine: the peer takes no new streams, and will not serve those beyond `last_stream_id`."""
+        self.closing = True
+        if self.is_client:
+            for stream in [one for one in self.engine.live.values() if one.id > last_stream_id]:
+                self.engine.forget(stream)
+                stream.on_reset(ErrorCode.REFUSED_STREAM)
+        if self.on_goaway is not None:
+            self.loop.call_soon(self._tell_goaway, code)
+
+    def _tell_goaway(self, code: int) -> None:
+        if self.on_goaway is not None and self.lost is None:
+            self.on_goaway(code)
+
+    def goaway(self, code: int = ErrorCode.NO_ERROR) -> None:
+        """Tells the peer to open nothing more; open streams go on."""
+        if self.lost is None:
+            self.closing = True
+            self.engine.goaway(code)
+            self.wrote()
+
+    async def close(self, code: int = ErrorCode.NO_ERROR, reason: str = "the session was closed") -> None:
+        """An orderly end (protocol.md §12.8). Streams that are open fail with ConnectionLost.
+
+        Sends GOAWAY, TLS close_notify and the end of the TCP stream, then reads and drops until the
+        other end closes, at most `close_timeout_seconds`.
+        """
+        if self.lost is None:
+            self.closing = True
+            self.engine.goaway(code)
+            self._write_out()
+            self._lose(reason)
+            self._transport.close(self.options.close_timeout_seconds)
+        await self._transport.wait_closed()
+
+    def abort(self, reason: str) -> None:
+        """Ends the connection now, without the courtesies of `close`."""
+        self._lose(reason)
+        self._transport.abort()
+
+    async def wait_lost(self) -> None:
+        """Until the session is over, for whatever reason."""
+        if self.lost is None:
+            future: asyncio.Future[None] = self.loop.create_future()
+            self._watchers.append(future)
+            try:
+                await future
+            finally:
+                if future in self._watchers:
+                    self._watchers.remove(future)
+
+    def connection_lost(self, reason: str) -> None:
+        """The transport has ended, or the other end has."""
+        self._lose(reason)
+
+    def _lose(self, reason: str) -> None:
+        if self.lost is not None:
+            return
+        error = self.lost = ConnectionLost(reason)
+        for timer in (self._stall_timer, self._reset_timer):
+            if timer is not None:
+                timer.cancel()
+        self._late_resets.clear()
+        for _, ping in self._pings.values():
+            if not ping.done():
+                ping.set_exception(error)
+        streams = [one for one in self.engine.live.values() if isinstance(one, Stream)]
+        self.engine.live.clear()
+        self.engine.lingering.clear()
+        self.engine.take_output()
+        for stream in streams:
+            stream.fail(error)
+        for stream in streams:
+            self._call(Stream.notify, stream)
+        waiter, self._settings_waiter = self._settings_waiter, None
+        for future in (*self._watchers, *((waiter,) if waiter is not None else ())):
+            if not future.done():
+                future.set_result(None)
+        self._watchers.clear()
+        if self.on_lost is not None:
+            self.loop.call_soon(self.on_lost, error)

@@ -1,0 +1,310 @@
+"""TLS over a plain TCP transport, driven through `ssl.MemoryBIO`.
+
+The TLS transports of asyncio and uvloop cannot half-close, may leave out close_notify, and join
+writes so that frames straddle records. Here one write of at most 16,384 bytes is one record
+(protocol.md §12.2), and an end is an orderly one (§12.8).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import TYPE_CHECKING, cast
+
+from .errors import AlpnError, CertificateRefused, ConnectError, HostUnreachable, TlsTrustError
+
+if TYPE_CHECKING:
+    from .session import Session
+
+_READ_BYTES = 65_536
+_HIGH_WATER_BYTES = 256 * 1024  # of bytes that wait for the kernel, above which bodies pause
+_KEEPALIVE_IDLE_SECONDS = 30
+_KEEPALIVE_INTERVAL_SECONDS = 10
+_KEEPALIVE_PROBES = 3
+
+_CERTIFICATE_ALERTS = (
+    "UNKNOWN_CA",
+    "BAD_CERTIFICATE",
+    "UNSUPPORTED_CERTIFICATE",
+    "CERTIFICATE_REVOKED",
+    "CERTIFICATE_EXPIRED",
+    "CERTIFICATE_UNKNOWN",
+    "CERTIFICATE_REQUIRED",
+    "ACCESS_DENIED",
+    "DECRYPT_ERROR",
+)
+
+
+class _State(Enum):
+    CONNECTING = "connecting"
+    HANDSHAKE = "handshake"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+def explain(error: ssl.SSLError, address: str) -> ConnectError:
+    """What a failed handshake, or an alert right after it, means for the user."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return TlsTrustError(address, error.verify_message.rstrip("."))
+    reason = error.reason or str(error)
+    if "NO_APPLICATION_PROTOCOL" in reason:
+        return AlpnError(address, None)
+    if "ALERT" in reason and any(alert in reason for alert in _CERTIFICATE_ALERTS):
+        return CertificateRefused(address, reason.partition("ALERT_")[2].lower().replace("_", " "))
+    if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"):
+        return HostUnreachable(address, "it does not speak TLS on this port")
+    return TlsTrustError(address, f"the TLS handshake failed ({reason.lower().replace('_', ' ')})")
+
+
+class TlsTransport(asyncio.Protocol):
+    """One TLS connection with ALPN `h2`, and the session on it.
+
+    Attributes:
+        ready: Done when the handshake is: with the session, or with the ConnectError that ended it.
+        failure: What a TLS failure after the handshake means, for example a refused certificate.
+    """
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        make_session: Callable[[TlsTransport], Session],
+        *,
+        address: str,
+        server_hostname: str | None = None,
+        server_side: bool = False,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[Session] = self._loop.create_future()
+        self.failure: ConnectError | None = None
+        self.address = address
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)
+        self._make_session = make_session
+        self._session: Session | None = None
+        self._state = _State.CONNECTING
+        self._tcp: asyncio.Transport | None = None
+        self._peer_ended = False
+        self._close_timer: asyncio.TimerHandle | None = None
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+
+    # --- Facts ----------------------------------------------------------------------------
+
+    @property
+    def peer_address(self) -> tuple[str, int]:
+        """Address and port of the other end."""
+        name = self._tcp.get_extra_info("peername") if self._tcp is not None else None
+        return (name[0], name[1]) if name else ("", 0)
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The other end's certificate in DER, if it showed one that was verified."""
+        return self._object.getpeercert(binary_form=True)
+
+    @property
+    def tls_version(self) -> str:
+        """For example `TLSv1.3`."""
+        return self._object.version() or ""
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait for the kernel."""
+        return self._tcp.get_write_buffer_size() if self._tcp is not None else 0
+
+    # --- TCP ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """TCP is up: start TLS."""
+        tcp = self._tcp = cast(asyncio.Transport, transport)
+        tcp.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
+        sock = tcp.get_extra_info("socket")
+        if sock is not None:
+            _tune(sock)
+        self._state = _State.HANDSHAKE
+        self._handshake()
+
+    def data_received(self, data: bytes) -> None:
+        """Ciphertext came."""
+        if self._state is _State.OPEN:
+            self._incoming.write(data)
+            self._read()
+        elif self._state is _State.HANDSHAKE:
+            self._incoming.write(data)
+            self._handshake()
+        # else: read and drop until the other end closes (§12.8)
+
+    def eof_received(self) -> bool | None:
+        """The other end has ended its side of TCP."""
+        self._peer_ended = True
+        if self._state is _State.HANDSHAKE:
+            self._fail_handshake(
+                HostUnreachable(self.address, "it closed the connection during the TLS handshake")
+            )
+        elif self._state is _State.OPEN:
+            self._incoming.write_eof()
+            self._lose("the other end closed it")
+            self._say_goodbye()
+        return None  # TCP closes now, once what waits has left
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """TCP is gone."""
+        before, self._state = self._state, _State.CLOSED
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+        if before is _State.HANDSHAKE:
+            self._fail_handshake(HostUnreachable(self.address, _reason(exc)))
+        self._lose(_reason(exc))
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        """The kernel takes no more for now."""
+        if self._session is not None:
+            self._session.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The kernel takes more again."""
+        if self._session is not None:
+            self._session.resume_writing()
+
+    # --- TLS ------------------------------------------------------------------------------
+
+    def _handshake(self) -> None:
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            self._send()
+            return
+        except ssl.SSLError as error:
+            self._send()  # the alert that tells the other end why
+            self._fail_handshake(explain(error, self.address))
+            return
+        self._send()
+        selected = self._object.selected_alpn_protocol()
+        if selected != "h2":
+            self._fail_handshake(AlpnError(self.address, selected))
+            return
+        self._state = _State.OPEN
+        session = self._session = self._make_session(self)
+        session.start()
+        if not self.ready.done():
+            self.ready.set_result(session)
+        self._read()
+
+    def _fail_handshake(self, error: ConnectError) -> None:
+        if not self.ready.done():
+            self.ready.set_exception(error)
+            self.ready.exception()  # the connecting task may have given up
+        if self._state is _State.HANDSHAKE and self._tcp is not None:
+            self._state = _State.CLOSING
+            self._tcp.close()
+
+    def _read(self) -> None:
+        read = self._object.read
+        chunks: list[bytes] = []
+        ended = False
+        try:
+            while chunk := read(_READ_BYTES):
+                chunks.append(chunk)
+            ended = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:  # close_notify
+            ended = True
+        except ssl.SSLError as error:
+            self.failure = explain(error, self.address)
+            self._deliver(chunks)
+            self._lose(str(self.failure))
+            self._send()
+            self.close(0.0)
+            return
+        if self._outgoing.pending:
+            self._send()
+        self._deliver(chunks)
+        if ended and self._state is _State.OPEN:
+            self._lose("the other end closed it")
+            self.close(1.0)
+
+    def _deliver(self, chunks: list[bytes]) -> None:
+        if chunks and self._session is not None:
+            self._session.data_received(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+
+    def write(self, records: Iterable[bytes]) -> None:
+        """Plaintext, each piece one TLS record, in one write to TCP."""
+        if self._state is not _State.OPEN:
+            return
+        write = self._object.write
+        try:
+            for record in records:
+                write(record)
+        except ssl.SSLError as error:
+            self._lose(f"TLS failed ({error.reason or error})")
+            self.abort()
+            return
+        self._send()
+
+    def _send(self) -> None:
+        if self._tcp is not None and self._outgoing.pending and not self._tcp.is_closing():
+            self._tcp.write(self._outgoing.read())
+
+    # --- The end --------------------------------------------------------------------------
+
+    def close(self, timeout: float) -> None:
+        """Starts an orderly end (§12.8) that takes at most `timeout` seconds; see `wait_closed`."""
+        if self._state in (_State.CLOSING, _State.CLOSED) or self._tcp is None:
+            return
+        self._state = _State.CLOSING
+        self._say_goodbye()
+        if self._peer_ended or self._tcp.is_closing():
+            self._tcp.close()
+            return
+        if self._tcp.can_write_eof():
+            self._tcp.write_eof()
+        self._close_timer = self._loop.call_later(timeout, self._tcp.abort)
+
+    def _say_goodbye(self) -> None:
+        with contextlib.suppress(ssl.SSLError):  # SSLWantRead: their close_notify is not here yet
+            self._object.unwrap()
+        self._send()
+
+    def abort(self) -> None:
+        """Ends TCP now."""
+        if self._tcp is not None and self._state is not _State.CLOSED:
+            self._state = _State.CLOSING
+            self._tcp.abort()
+
+    async def wait_closed(self) -> None:
+        """Until TCP is gone."""
+        if self._tcp is not None:
+            await asyncio.shield(self._closed)
+
+    def _lose(self, reason: str) -> None:
+        if self._session is not None:
+            self._session.connection_lost(reason)
+
+
+def _reason(error: Exception | None) -> str:
+    if error is None:
+        return "it was closed"
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+
+
+def _tune(sock: socket.socket) -> None:
+    """Small writes leave at once (§12.8), and a peer that vanished is noticed some day."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", _KEEPALIVE_IDLE_SECONDS),
+        ("TCP_KEEPINTVL", _KEEPALIVE_INTERVAL_SECONDS),
+        ("TCP_KEEPCNT", _KEEPALIVE_PROBES),
+    ):
+        option = getattr(socket, name, None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
