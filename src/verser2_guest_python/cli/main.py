@@ -1,0 +1,101 @@
+"""Start of the command line: the commands, and how a mistake becomes one sentence and an exit code.
+
+Apart because it is imported for every call, `--help` included: it loads click, and a command's own
+module only when that command is run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from verser2_guest_python.cli.commands import Program
+from verser2_guest_python.errors import VerserError
+from verser2_guest_python.service.exit_codes import ExitCode, exit_code
+
+PROGRAM_NAME: Final = "verser2-guest"
+
+_EPILOG: Final = """\
+\b
+Examples:
+  verser2-guest dev myapp:app
+  verser2-guest myapp:app --host-url https://host.example --guest-id guest-a --domain a.example
+  verser2-guest broker get http://a.example/ --host-url https://host.example
+
+`verser2-guest APP` is short for `verser2-guest serve APP`, whose options are in `verser2-guest serve --help`.
+"""
+
+
+def _print_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    from verser2_guest_python import __version__
+
+    click.echo(f"{PROGRAM_NAME} {__version__}")
+    context.exit()
+
+
+@click.group(cls=Program, epilog=_EPILOG, invoke_without_command=True)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version.",
+)
+@click.pass_context
+def program(context: click.Context) -> None:
+    """Serve an ASGI app through a Host that it dials out to, and call apps through a Broker."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script: runs one command and ends the process with its exit code."""
+    code = run(arguments)
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        # Whoever read our output has left, or it cannot be written; do not let the interpreter find out again
+        sys.stdout = None
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code; mistakes are told on stderr in one sentence."""
+    try:
+        result = program.main(
+            args=None if arguments is None else list(arguments), prog_name=PROGRAM_NAME, standalone_mode=False
+        )
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.UsageError as error:
+        return _fail(f"{error.format_message()}{_where_help_is(error)}", ExitCode.USAGE)
+    except click.ClickException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except VerserError as error:
+        return _fail(error.message, exit_code(error))
+    except (click.Abort, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        return ExitCode.DONE
+    return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _fail(sentence: str, code: int) -> int:
+    click.echo(f"{_prefix()} {' '.join(sentence.split())}", err=True)
+    return code
+
+
+def _prefix() -> str:
+    colour = sys.stderr is not None and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    return click.style(f"{PROGRAM_NAME}:", fg="red", bold=True) if colour else f"{PROGRAM_NAME}:"
+
+
+def _where_help_is(error: click.UsageError) -> str:
+    return f" See '{error.ctx.command_path} --help'." if error.ctx else ""

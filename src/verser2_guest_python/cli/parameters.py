@@ -1,0 +1,114 @@
+"""Settings as click options: made from the one table in `service/options.py`, shown in groups.
+
+Apart because every command is built from it, so that one setting has one flag, one sentence and one
+variable everywhere. Values are passed on as they were written: the settings check them, whichever
+way they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import click
+
+from verser2_guest_python.service.environment import shown_variable
+from verser2_guest_python.service.options import GROUP_TLS, OPTIONS, Kind, Option, options
+
+HELP_WIDTH: Final = 100
+OTHER_OPTIONS: Final = "Other options"
+
+# What is said under a group's heading, before its options
+_NOTES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        GROUP_TLS: (
+            "Passwords are never given as options: VERSER_TLS_KEY_PASSWORD and VERSER_TLS_PFX_PASSWORD hold "
+            "them, or, with _FILE appended, name a file that does."
+        )
+    }
+)
+
+
+class GroupedOption(click.Option):
+    """An option that knows under which heading `--help` shows it."""
+
+    def __init__(self, *names: Any, group: str = OTHER_OPTIONS, **attributes: Any) -> None:
+        super().__init__(*names, **attributes)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """A command whose `--help` shows its options under headings."""
+
+    def __init__(self, *arguments: Any, **attributes: Any) -> None:
+        attributes.setdefault("context_settings", {}).setdefault("max_content_width", HELP_WIDTH)
+        super().__init__(*arguments, **attributes)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                groups.setdefault(getattr(parameter, "group", OTHER_OPTIONS), []).append(record)
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                if heading in _NOTES and any("--tls-key-file" in names for names, _ in records):
+                    formatter.write_text(_NOTES[heading])
+                formatter.write_dl(records)
+
+
+def setting_options(
+    keys: Iterable[str], *, optional: frozenset[str] = frozenset()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Gives a command the options with these keys; those in `optional` are not shown as required."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options(keys)):
+            function = _decorator(option, is_required=option.required and option.key not in optional)(
+                function
+            )
+        return function
+
+    return decorate
+
+
+def given_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What click collected, by key of the setting; what was not said is left out."""
+    by_parameter = {option.parameter: option.key for option in OPTIONS.values()}
+    return {
+        by_parameter[name]: value
+        for name, value in values.items()
+        if name in by_parameter and value not in (None, ())
+    }
+
+
+def _decorator(option: Option, *, is_required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    flag = f"{option.flag}/{option.off_flag}" if option.off_flag else option.flag
+    attributes: dict[str, Any] = {
+        "cls": GroupedOption,
+        "group": option.group,
+        "help": f"{option.sentence}  {_note(option, is_required=is_required)}",
+        "default": None,
+        "show_default": False,
+    }
+    if option.kind is Kind.SWITCH:
+        attributes["is_flag"] = True
+    else:
+        attributes["type"] = click.Choice(option.choices, case_sensitive=False) if option.choices else str
+        attributes["metavar"] = option.metavar or ("|".join(option.choices) or option.kind.value)
+        attributes["multiple"] = option.repeatable
+    return click.option(flag, option.parameter, **attributes)
+
+
+def _note(option: Option, *, is_required: bool) -> str:
+    """What stands in brackets behind the sentence: where else the value comes from, and its default."""
+    facts = [f"env: {shown_variable(option.key)}"]
+    if is_required:
+        facts.append("required")
+    elif option.kind is Kind.SWITCH:
+        facts.append(f"default: {'on' if option.default else 'off'}")
+    elif option.default not in (None, ()):
+        default = f"{option.default:g}" if isinstance(option.default, float) else str(option.default)
+        facts.append(f"default: {default}")
+    return f"[{'; '.join(facts)}]"

@@ -1,0 +1,27 @@
+"""`verser2-guest APP` and `verser2-guest serve APP`: run a Guest until it is told to stop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from verser2_guest_python.cli.parameters import GroupedCommand, given_settings, setting_options
+from verser2_guest_python.service.options import SERVE_KEYS
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("app", required=False, metavar="APP")
+@setting_options(SERVE_KEYS)
+def serve(app: str | None, **values: Any) -> int:
+    """Serve the ASGI app APP (module:attribute) through a Host.
+
+    The first SIGINT or SIGTERM lets requests under way finish, the second ends at once.
+    """
+    from verser2_guest_python.service.run_guest import run_guest
+    from verser2_guest_python.service.settings import load_settings
+
+    given = given_settings(values)
+    if app is not None:
+        given["app"] = app
+    return run_guest(load_settings(given))

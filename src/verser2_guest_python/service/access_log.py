@@ -1,0 +1,90 @@
+"""Access lines: one line for each request, made without a chain of processors.
+
+Apart from `logs.py` because it runs once a request: the rest of the log may take its time.
+The query is left out unless asked for: people put credentials there (protocol.md §11 tells them to).
+"""
+
+from __future__ import annotations
+
+from json.encoder import encode_basestring_ascii as _quoted
+from typing import Final
+
+from verser2_guest_python.service.log_line import (
+    BLUE,
+    BOLD,
+    CYAN,
+    DIM,
+    GREEN,
+    LEVEL_WIDTH,
+    RED,
+    YELLOW,
+    Clock,
+    LineSink,
+    Paint,
+)
+from verser2_guest_python.service.text import duration, safe, size
+
+_METHOD_WIDTH: Final = 7
+
+
+class AccessLog:
+    """Writes one line for each finished request.
+
+    `json` chooses the form; `query` keeps the part of the path behind `?`.
+    """
+
+    def __init__(
+        self, sink: LineSink, clock: Clock, paint: Paint, *, json: bool, guest_id: str, query: bool = False
+    ) -> None:
+        self._sink = sink
+        self._clock = clock
+        self._paint = paint
+        self._json = json
+        self._query = query
+        self._constant = f'"level":"info","event":"request","guest_id":{_quoted(guest_id)},'
+
+    def write(
+        self,
+        *,
+        request_id: str,
+        source_id: str,
+        method: str,
+        path: str,
+        status: int | None,
+        duration_ms: float,
+        bytes_in: int,
+        bytes_out: int,
+        reason: str = "",
+    ) -> None:
+        """`status` is None when no answer went out; `reason` says why a request did not end well."""
+        if not self._query:
+            path = path.partition("?")[0]
+        stamp = self._clock.stamp()
+        if self._json:
+            self._sink.write(
+                f'{{"time":"{stamp}",{self._constant}"request_id":{_quoted(request_id)},'
+                f'"source_id":{_quoted(source_id)},"method":{_quoted(method)},"path":{_quoted(path)},'
+                f'"status":{"null" if status is None else status},"duration_ms":{duration_ms:.3f},'
+                f'"bytes_in":{bytes_in},"bytes_out":{bytes_out}'
+                f"{f',{_REASON}{_quoted(reason)}' if reason else ''}}}"
+            )
+            return
+        paint = self._paint
+        code = "---" if status is None else str(status)
+        tail = f"{duration(duration_ms):>8} {size(bytes_out):>9}  {safe(source_id)} {safe(request_id)}"
+        self._sink.write(
+            f"{paint(stamp[11:], DIM)} {paint('request'.ljust(LEVEL_WIDTH), BLUE)} "
+            f"{paint(code, *_status_colours(status))} {paint(safe(method).ljust(_METHOD_WIDTH), BOLD)}"
+            f"{safe(path)}  {paint(tail, DIM)}{f'  {paint(safe(reason), RED)}' if reason else ''}"
+        )
+
+
+_REASON: Final = '"reason":'
+
+
+def _status_colours(status: int | None) -> tuple[str, ...]:
+    if status is None or status >= 500:
+        return (BOLD, RED)
+    if status >= 400:
+        return (YELLOW,)
+    return (CYAN,) if status >= 300 else (GREEN,)

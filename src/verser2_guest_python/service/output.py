@@ -1,0 +1,77 @@
+"""Standard output as a place where a body goes while it arrives: bytes, at the reader's pace.
+
+Apart because a blocked write would stop the event loop, and with it the timeout, Ctrl-C and the
+session itself (protocol.md §12.7). So a pipe or a terminal is written to only when it has room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import stat
+import sys
+from typing import Final
+
+_PIECE_BYTES: Final = 4096  # PIPE_BUF: what a pipe that polls as writable takes without blocking
+
+
+class OutputError(Exception):
+    """The output cannot be written; says why."""
+
+
+class OutputClosed(Exception):
+    """Whoever read the output has left, as `| head` does."""
+
+
+class Output:
+    """Writes to a file descriptor, standard output unless given. Nothing is buffered here."""
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        self._descriptor = _standard_output() if descriptor is None else descriptor
+        self._must_wait = _may_block(self._descriptor)
+
+    async def write(self, data: bytes) -> None:
+        """Writes all of `data`; raises `OutputClosed` or `OutputError`."""
+        view = memoryview(data)
+        try:
+            while view:
+                if self._must_wait:
+                    await self._wait_for_room()
+                view = view[os.write(self._descriptor, view[:_PIECE_BYTES] if self._must_wait else view) :]
+        except BrokenPipeError:
+            raise OutputClosed from None
+        except BlockingIOError:  # somebody made it non-blocking, and was quicker than we
+            await asyncio.sleep(0)
+            await self.write(bytes(view))
+        except OSError as error:
+            raise OutputError(f"The output cannot be written: {error.strerror or error}.") from None
+
+    async def _wait_for_room(self) -> None:
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        if poll.poll(0):  # room, or an error that the write will tell
+            return
+        loop = asyncio.get_running_loop()
+        room = asyncio.Event()
+        loop.add_writer(self._descriptor, room.set)
+        try:
+            await room.wait()
+        finally:
+            loop.remove_writer(self._descriptor)
+
+
+def _standard_output() -> int:
+    if sys.stdout is None:
+        raise OutputError("The output cannot be written: standard output is closed.")
+    try:
+        return sys.stdout.fileno()
+    except (OSError, ValueError):
+        raise OutputError("The output cannot be written: standard output is not a file.") from None
+
+
+def _may_block(descriptor: int) -> bool:
+    if not hasattr(select, "poll"):
+        return False
+    mode = os.fstat(descriptor).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or (stat.S_ISCHR(mode) and os.isatty(descriptor))

@@ -1,0 +1,69 @@
+"""Signals of a daemon: the first SIGINT or SIGTERM asks for a drain, the second ends it at once.
+
+Apart because handlers run between two instructions of whatever the process is doing: they only take
+note and wake the loop. `signal.signal` and not the loop's own handlers, so that an app that keeps
+the loop busy cannot keep the process alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+from verser2_guest_python.service.exit_codes import exit_code_of_signal
+
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_HURRY_SECONDS: Final = 2.0
+
+
+class StopSignals:
+    """Counts the signals to stop.
+
+    `on_first` and `on_second` are called in the event loop with the signal's name. When the loop
+    does not come to it within 2 s of the second, or a third arrives, the process ends there and then.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_first: Callable[[str], None],
+        on_second: Callable[[str], None],
+    ) -> None:
+        self._loop = loop
+        self._calls = (on_first, on_second)
+        self.received: list[int] = []
+
+    @property
+    def exit_code(self) -> int | None:
+        """What the process ends with after a second signal; None before."""
+        return exit_code_of_signal(self.received[1]) if len(self.received) > 1 else None
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Handles the signals inside the block, and puts back what was there."""
+        before = {number: signal.signal(number, self._handle) for number in STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self.received.append(number)
+        count = len(self.received)
+        if count > len(self._calls):
+            os._exit(exit_code_of_signal(number))
+        if count == len(self._calls):
+            self._end_anyway(exit_code_of_signal(number))
+        self._loop.call_soon_threadsafe(self._calls[count - 1], signal.Signals(number).name)
+
+    def _end_anyway(self, code: int) -> None:
+        timer = threading.Timer(_HURRY_SECONDS, os._exit, (code,))
+        timer.daemon = True
+        timer.start()
