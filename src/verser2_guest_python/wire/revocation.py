@@ -104,7 +104,7 @@ def _read_failed(items: list[Any]) -> dict[str, str]:
         domain = item.get("domain") if isinstance(item, dict) else None
         if not isinstance(domain, str):
             raise RevocationFailedError(
-                f"The answer to the revocation has {excerpt(item)} among failedDomains, where a domain is due."
+                f"The answer to the revocation has {excerpt(item)} among failedDomains, not a domain."
             )
         reason = item.get("error")
         failed[domain] = reason if isinstance(reason, str) else ""

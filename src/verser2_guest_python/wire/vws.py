@@ -139,7 +139,7 @@ def encode(message: Message) -> bytes:
         raise VwsViolation(error.message) from None
     if len(line) > MAX_VWS_LINE_BYTES + 1:
         raise VwsViolation(
-            f"The message takes a line of {len(line) - 1:,} bytes; at most {MAX_VWS_LINE_BYTES:,} are possible.",
+            f"The message needs a line of {len(line) - 1:,} bytes; at most {MAX_VWS_LINE_BYTES:,} can be sent.",
             close_code=TOO_BIG_CLOSE,
         )
     return line
