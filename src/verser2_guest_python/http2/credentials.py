@@ -90,24 +90,34 @@ def memory_file(data: bytes, *, anonymous: bool = hasattr(os, "memfd_create")) -
     """
     if os.name != "posix":
         raise NotImplementedError("it has no memory files")
-    if anonymous:
-        handle = os.memfd_create("identity")
-        name = f"/proc/self/fd/{handle}"
-    else:
-        handle, writer = os.pipe()
-        name = f"/dev/fd/{handle}"
+    handle = _anonymous_file(data) if anonymous else _filled_pipe(data)
     try:
-        if anonymous:
-            _write_all(handle, data)
-        else:
-            try:
-                os.set_blocking(writer, False)  # more than fits is an error, not a deadlock
-                _write_all(writer, data)
-            finally:
-                os.close(writer)
-        yield name
+        yield f"/proc/self/fd/{handle}" if anonymous else f"/dev/fd/{handle}"
     finally:
         os.close(handle)
+
+
+def _anonymous_file(data: bytes) -> int:
+    handle = os.memfd_create("identity")
+    try:
+        _write_all(handle, data)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _filled_pipe(data: bytes) -> int:
+    handle, writer = os.pipe()
+    try:
+        os.set_blocking(writer, False)  # more than fits is an error, not a deadlock
+        _write_all(writer, data)
+    except BaseException:
+        os.close(handle)
+        raise
+    finally:
+        os.close(writer)
+    return handle
 
 
 def credentials_warnings(
