@@ -44,7 +44,9 @@ def parse_host_url(url: str) -> HostAddress:
     if not separator:
         raise VerserUsageError(f"The Host URL {url!r} has no scheme: {_EXAMPLE}.")
     if scheme.lower() != "https":
-        raise VerserUsageError(f"The Host URL {url!r} begins with {scheme}://, but a Host is reached by https only.")
+        raise VerserUsageError(
+            f"The Host URL {url!r} begins with {scheme}://, but a Host is reached by https only."
+        )
     try:
         parts = urlsplit(text)
         name, port = parts.hostname, parts.port
@@ -53,7 +55,9 @@ def parse_host_url(url: str) -> HostAddress:
     if not name:
         raise VerserUsageError(f"The Host URL {url!r} names no host: {_EXAMPLE}.")
     if parts.username is not None or parts.password is not None:
-        raise VerserUsageError("The Host URL holds a user name or a password, which a Host does not know: leave them out.")
+        raise VerserUsageError(
+            "The Host URL holds a user name or a password, which a Host does not know: leave them out."
+        )
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise VerserUsageError(f"The Host URL {url!r} goes on after the port: {_EXAMPLE}.")
     if port == 0:

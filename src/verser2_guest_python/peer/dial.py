@@ -75,19 +75,25 @@ def verser_error(error: Http2Error, **context: str | int | float | bool) -> Vers
     if isinstance(error, CredentialsError):
         return VerserConfigurationError(str(error), context=context)
     if isinstance(error, ConnectionLost):
-        return DisconnectedTargetError(f"The session with the Host was lost: {error}", context=context)
+        return DisconnectedTargetError(f"The session with the Host was lost: {error.reason}", context=context)
     if isinstance(error, SessionClosing):
-        return DisconnectedTargetError(f"The session with the Host is closing: {error}", context=context)
+        return DisconnectedTargetError(
+            f"The session with the Host is closing: {error.reason}", context=context
+        )
     if isinstance(error, StreamReset):
         return StreamFailureError(_reset_sentence(error), context={**context, "http2Code": error.code})
     if isinstance(error, HeadTooLarge):
         return VerserProtocolError(f"The head of a message is too large to send: {error}", context=context)
     if isinstance(error, TooManyStreams):
-        return StreamFailureError("The Host allows no more streams at once: try again later.", context=context)
+        return StreamFailureError(
+            "The Host allows no more streams at once: try again later.", context=context
+        )
     return StreamFailureError(str(error), context=context)
 
 
-def _connection_error(error: ConnectError, context: dict[str, str | int | float | bool]) -> VerserConnectionError:
+def _connection_error(
+    error: ConnectError, context: dict[str, str | int | float | bool]
+) -> VerserConnectionError:
     reason, hint = ConnectFailure.UNREACHABLE, ""
     if isinstance(error, TlsTrustError):
         reason = ConnectFailure.TRUST
@@ -109,12 +115,8 @@ def _connection_error(error: ConnectError, context: dict[str, str | int | float 
 
 
 def _reset_sentence(error: StreamReset) -> str:
-    try:
-        name = ErrorCode(error.code).name
-    except ValueError:
-        name = hex(error.code)
     who = "The Host reset the stream" if error.remote else "The stream was reset on this side"
-    return f"{who} ({name}) before the exchange was complete."
+    return f"{who} ({ErrorCode.name_of(error.code)}) before the exchange was complete."
 
 
 def peer_block(address: HostAddress, path: bytes) -> FieldBlock:

@@ -1,0 +1,63 @@
+"""One request put to one Guest: the stream, the body, and the answer or the error.
+
+Apart from the Broker because it is the order of a request's life, from its route to its response;
+and a request may be put to several Guests, one after the other.
+"""
+
+from __future__ import annotations
+
+from verser2_guest_python.broker.answer import host_error
+from verser2_guest_python.broker.exchange import Exchange
+from verser2_guest_python.broker.link import Link
+from verser2_guest_python.broker.request import Request
+from verser2_guest_python.broker.response import VerserBrokerResponse
+from verser2_guest_python.broker.routes import RouteEntry
+from verser2_guest_python.broker.upload import Upload
+from verser2_guest_python.http2 import Http2Error
+from verser2_guest_python.peer import status_of
+
+
+async def dispatch(
+    link: Link, request: Request, entry: RouteEntry, request_id: str, timeout: float | None
+) -> VerserBrokerResponse:
+    """Sends a request and returns the app's answer once its headers are there.
+
+    Raises the Host's error, and what ended the stream before the answer. Whatever it raises, also
+    when its task is cancelled, the stream is reset unless it is closed.
+    """
+    exchange = await _begin(link, request, entry, request_id)
+    try:
+        stream = exchange.stream
+        fields = await stream.wait_fields()
+        status = status_of(fields)
+        error, prefix = await host_error(stream, status, fields, marked=link.marks_errors)
+        if error is None:
+            return VerserBrokerResponse(exchange, status, fields, prefix=prefix, timeout=timeout)
+    except Http2Error as failure:
+        exchange.end()
+        raise exchange.error(failure) from failure
+    except BaseException:
+        exchange.end()
+        raise
+    exchange.end()
+    await exchange.settle()
+    for key, value in exchange.context.items():
+        error.context.setdefault(key, value)
+    raise error
+
+
+async def _begin(link: Link, request: Request, entry: RouteEntry, request_id: str) -> Exchange:
+    """Opens the stream and sets the body going: at once if it fits, else in a task."""
+    guest = entry.guest
+    extra, secret = request.fields(request_id, guest.target_id, entry.domain)
+    try:
+        stream = await link.open_stream(request, extra, secret)
+    except Http2Error as failure:
+        raise link.error(failure, {"requestId": request_id, "domain": entry.domain}) from failure
+    exchange = Exchange(
+        link, stream, guest, method=request.method, request_id=request_id, domain=entry.domain
+    )
+    body = request.body
+    if body is not None and (body.data is None or not stream.write_now(body.data, end=True)):
+        exchange.upload = Upload(stream, body, request.declared)
+    return exchange

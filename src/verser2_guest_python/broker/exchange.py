@@ -1,0 +1,85 @@
+"""One request under way: its stream, its upload, and its place in every count, given back once.
+
+Apart from the response because it begins earlier (an answer may never come) and because every way
+out (the whole answer, an error, a cancelled task, a response that nobody keeps) ends here.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from verser2_guest_python.http2 import ErrorCode, Http2Error, Stream
+
+if TYPE_CHECKING:
+    from verser2_guest_python.broker.link import Link
+    from verser2_guest_python.broker.routes import Guest
+    from verser2_guest_python.broker.upload import Upload
+
+
+class Exchange:
+    """What one request holds. `over` once it has been given back."""
+
+    __slots__ = ("domain", "guest", "link", "method", "over", "request_id", "stream", "upload")
+
+    def __init__(
+        self, link: Link, stream: Stream, guest: Guest, *, method: str, request_id: str, domain: str
+    ) -> None:
+        self.link = link
+        self.stream = stream
+        self.guest = guest
+        self.method = method
+        self.request_id = request_id
+        self.domain = domain
+        self.upload: Upload | None = None
+        self.over = False
+        guest.in_flight += 1
+        link.room.take()
+
+    @property
+    def context(self) -> dict[str, str | int | float | bool]:
+        """Facts for an error about this request."""
+        return {"requestId": self.request_id, "targetId": self.guest.target_id, "domain": self.domain}
+
+    def error(self, error: Http2Error) -> BaseException:
+        """What the caller is told when the stream failed: what their own body raised comes first."""
+        if self.upload is not None and (failure := self.upload.failure) is not None:
+            return failure
+        return self.link.error(error, self.context)
+
+    def end(self, code: int = ErrorCode.CANCEL) -> None:
+        """Gives everything back. A stream that is not closed on both sides is reset with `code`.
+
+        After a whole answer that concerns what is left of the upload, of use to nobody; before it,
+        the request is given up.
+        """
+        if not self.over:
+            self.over = True
+            _release(self.link, self.stream, self.guest, self.upload, code)
+
+    async def settle(self) -> None:
+        """Until the upload's task is over, after `end`."""
+        if self.upload is not None:
+            await self.upload.wait()
+
+    def __del__(self) -> None:
+        """A response that nobody kept must not hold its stream open, or its window full.
+
+        This may run in any thread and in the middle of anything, so the loop does it later.
+        """
+        if self.over:
+            return
+        with suppress(RuntimeError):  # the loop is closed, and the session with it
+            self.stream.session.loop.call_soon_threadsafe(
+                _release, self.link, self.stream, self.guest, self.upload, ErrorCode.CANCEL
+            )
+
+
+def _release(link: Link, stream: Stream, guest: Guest, upload: Upload | None, code: int) -> None:
+    if upload is not None:
+        upload.cancel()
+    if stream.unread:
+        stream.discard()
+    stream.reset(code)  # does nothing to a stream that is closed
+    guest.in_flight -= 1
+    link.room.give_back()

@@ -1,0 +1,317 @@
+"""The answer to a request, read as it arrives: a body is whole, or reading it fails.
+
+Apart from the request because it lives longer: the caller holds it, reads it in a way of their
+choosing, or gives it up half-way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from codecs import lookup
+from collections.abc import AsyncGenerator
+from email.message import Message
+from http import HTTPStatus
+from http.cookies import CookieError, SimpleCookie
+from json import loads
+from types import TracebackType
+from typing import Any, Self
+
+from verser2_guest_python.broker.exchange import Exchange
+from verser2_guest_python.broker.headers import ResponseHeaders, response_headers
+from verser2_guest_python.errors import (
+    RequestTimeoutError,
+    StreamFailureError,
+    VerserError,
+    VerserProtocolError,
+    VerserUsageError,
+)
+from verser2_guest_python.http2 import ErrorCode, Fields, Http2Error
+
+DEFAULT_CHUNK_BYTES = 8_192
+_READ_BYTES = 262_144
+_STATUS_WITHOUT_BODY = frozenset({204, 304})
+
+
+class VerserStatusError(VerserError):
+    """Code `http-status`: `raise_for_status` was called on an answer of 400 or more.
+
+    Never on the wire: it is the app's answer, and `response` is all of it.
+    """
+
+    default_code = "http-status"
+
+    def __init__(self, message: str, response: VerserBrokerResponse) -> None:
+        super().__init__(message, context={"status": response.status, "requestId": response.request_id})
+        self.response = response
+
+
+class VerserBrokerResponse:
+    """The answer of an app; made by `VerserBroker.request`.
+
+    Its body comes as the app sends it and is read once, by one of `read`, `text`, `json`,
+    `aiter_bytes` and `aiter_lines`; a second time raises `VerserUsageError`. Leaving `async with`,
+    or `aclose`, cancels what was not read. Every way of reading raises `StreamFailureError` for a
+    body that was cut off, `DisconnectedTargetError` when the session is lost, and
+    `RequestTimeoutError` when the next piece takes longer than the request's `timeout`.
+
+    Example::
+
+        async with await broker.get("http://a.local.test/big") as response:
+            async for chunk in response.aiter_bytes():
+                file.write(chunk)
+
+    Attributes:
+        status: The status code, 200 to 599.
+        request_id: What the request is called in the logs of Host and Guest.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_begun",
+        "_exchange",
+        "_expected",
+        "_fields",
+        "_headers",
+        "_prefix",
+        "_received",
+        "_timeout",
+        "_without_body",
+        "request_id",
+        "status",
+    )
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        status: int,
+        fields: Fields,
+        *,
+        prefix: bytes = b"",
+        timeout: float | None = None,
+    ) -> None:
+        self.status = status
+        self.request_id = exchange.request_id
+        self._exchange = exchange
+        self._fields = fields
+        self._headers: ResponseHeaders | None = None
+        self._without_body = status in _STATUS_WITHOUT_BODY or exchange.method == "HEAD"
+        self._expected = None if self._without_body else content_length(fields)
+        self._received = 0
+        self._prefix = prefix
+        self._timeout = timeout
+        self._begun = False
+
+    def __repr__(self) -> str:
+        return f"<VerserBrokerResponse {self.status} {self.reason} [{self.request_id}]>"
+
+    # --- The head ---------------------------------------------------------------------------
+
+    @property
+    def headers(self) -> ResponseHeaders:
+        """The headers: a dict of strings in any case, with `get_list` for repeated ones."""
+        if self._headers is None:
+            self._headers = response_headers(self._fields)
+        return self._headers
+
+    @property
+    def reason(self) -> str:
+        """The usual phrase for the status; empty when there is none."""
+        try:
+            return HTTPStatus(self.status).phrase
+        except ValueError:
+            return ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is below 400."""
+        return self.status < 400
+
+    @property
+    def target_id(self) -> str:
+        """The Guest that answered."""
+        return self._exchange.guest.target_id
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """Names and values of the cookies that the answer sets."""
+        cookies: dict[str, str] = {}
+        for field in self.headers.get_list("set-cookie"):
+            try:
+                parsed = SimpleCookie(field)
+            except CookieError:
+                continue  # not a cookie that Python knows; the field itself is in `headers`
+            cookies.update((name, morsel.value) for name, morsel in parsed.items())
+        return cookies
+
+    def raise_for_status(self) -> Self:
+        """Returns the response, or raises `VerserStatusError` when the status is 400 or more."""
+        if self.ok:
+            return self
+        phrase = f" {self.reason}" if self.reason else ""
+        raise VerserStatusError(f"The app of {self.target_id} answered {self.status}{phrase}.", self)
+
+    # --- The body ---------------------------------------------------------------------------
+
+    async def read(self) -> bytes:
+        """The whole body."""
+        self._begin()
+        exchange = self._exchange
+        stream = exchange.stream
+        if stream.ended and stream.error is None:  # all of it is here
+            body = self._count(self._prefix + stream.take() if self._prefix else stream.take())
+            self._prefix = b""
+            self._complete()
+            if exchange.upload is not None:
+                await exchange.settle()
+            return body
+        parts = []
+        while chunk := await self._next(_READ_BYTES):
+            parts.append(chunk)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def text(self) -> str:
+        """The whole body as text, by the charset of `content-type`, else UTF-8; bad bytes become U+FFFD."""
+        return (await self.read()).decode(self.charset or "utf-8", errors="replace")
+
+    async def json(self) -> Any:
+        """The whole body as JSON; raises `ValueError` when it is not JSON."""
+        return loads(await self.read())
+
+    @property
+    def charset(self) -> str | None:
+        """The charset of `content-type`, if it names one that Python knows."""
+        message = Message()
+        message["content-type"] = self.headers.get("content-type", "")
+        charset = message.get_content_charset()
+        if charset is None:
+            return None
+        try:
+            return lookup(charset).name
+        except LookupError:
+            return None
+
+    def aiter_bytes(self, chunk_size: int = DEFAULT_CHUNK_BYTES) -> AsyncGenerator[bytes, None]:
+        """The body in chunks of at most `chunk_size` bytes, each as soon as it is there."""
+        if chunk_size < 1:
+            raise VerserUsageError("chunk_size must be at least 1.")
+        self._begin()
+        return self._chunks(chunk_size)
+
+    async def aiter_lines(self) -> AsyncGenerator[str, None]:
+        """The body as lines of UTF-8 (or of `charset`) without their ends, each as soon as it is whole."""
+        charset = self.charset or "utf-8"
+        pieces: list[bytes] = []  # of the line that has not ended yet
+        async for chunk in self.aiter_bytes():
+            first, *others = chunk.split(b"\n")
+            pieces.append(first)
+            for start in others:
+                yield b"".join(pieces).removesuffix(b"\r").decode(charset, errors="replace")
+                pieces = [start]
+        if rest := b"".join(pieces):
+            yield rest.decode(charset, errors="replace")
+
+    async def aclose(self) -> None:
+        """Ends the response. What was not read is cancelled: the app learns of it."""
+        self._begun = True
+        self._exchange.end()
+        await self._exchange.settle()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # --- Reading, checked -------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        if self._begun:
+            raise VerserUsageError(
+                f"The body of {self.request_id} has been read or closed already: it can be consumed once."
+            )
+        self._begun = True
+
+    async def _chunks(self, chunk_size: int) -> AsyncGenerator[bytes, None]:
+        try:
+            while chunk := await self._next(chunk_size):
+                yield chunk
+        finally:
+            self._exchange.end()  # left early: the rest is of use to nobody
+
+    async def _next(self, limit: int) -> bytes:
+        """The next bytes of the body; empty at its end, which is checked. A failure ends the exchange."""
+        exchange = self._exchange
+        if exchange.over:
+            return b""
+        try:
+            while chunk := await self._receive(limit):
+                if chunk := self._count(chunk):
+                    return chunk
+            self._complete()
+        except Http2Error as error:
+            exchange.end()
+            raise exchange.error(error) from error
+        except BaseException:  # also when the caller's task is cancelled
+            exchange.end()
+            raise
+        await exchange.settle()
+        return b""
+
+    async def _receive(self, limit: int) -> bytes:
+        if self._prefix:
+            chunk, self._prefix = self._prefix[:limit], self._prefix[limit:]
+            return chunk
+        stream = self._exchange.stream
+        if self._timeout is None or stream.unread or stream.ended:
+            return await stream.read(limit)
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await stream.read(limit)
+        except TimeoutError:
+            raise RequestTimeoutError(
+                f"The next piece of the answer to {self.request_id} did not come within {self._timeout:g} s.",
+                context=self._exchange.context,
+            ) from None
+
+    def _count(self, chunk: bytes) -> bytes:
+        """Counts what came; more than `content-length` is an error of this stream (protocol.md §7)."""
+        if self._without_body:
+            return b""
+        self._received += len(chunk)
+        if self._expected is not None and self._received > self._expected:
+            self._exchange.end(ErrorCode.PROTOCOL_ERROR)
+            raise VerserProtocolError(
+                f"The answer to {self.request_id} is longer than its content-length of {self._expected} bytes.",
+                context=self._exchange.context,
+            )
+        return chunk
+
+    def _complete(self) -> None:
+        """The stream has ended: whether that is the end of the body, `content-length` says."""
+        if self._expected is not None and self._received < self._expected:
+            self._exchange.end()
+            raise StreamFailureError(
+                f"The answer to {self.request_id} was cut off: {self._received} bytes of {self._expected} came.",
+                context=self._exchange.context,
+            )
+        self._exchange.end()
+
+
+def content_length(fields: Fields) -> int | None:
+    """The length that an answer declares; raises `VerserProtocolError` when it is not a number."""
+    declared: bytes | None = None
+    for name, value in fields:
+        if name == b"content-length":
+            # RFC 9110 §8.6: the same number several times, also joined by a comma, is one number.
+            for part in value.split(b","):
+                part = part.strip()
+                if (
+                    not part.isdigit()
+                    or len(part) > 19
+                    or (declared is not None and int(part) != int(declared))
+                ):
+                    raise VerserProtocolError("The answer has a content-length that is not one number.")
+                declared = part
+    return None if declared is None else int(declared)

@@ -1,0 +1,69 @@
+"""Room for requests on one session: how many are under way, and who waits for one to end.
+
+Apart because a Host may allow few streams at a time (protocol.md §12.6): a request then waits for
+another one's end, first come, first served, instead of failing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from verser2_guest_python.broker.pulse import Pulse
+
+
+class Room:
+    """Counts the requests of one session."""
+
+    __slots__ = ("_idle", "_waiters", "in_flight")
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._idle = Pulse()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether somebody waits already: who comes later waits behind them."""
+        return bool(self._waiters)
+
+    def take(self) -> None:
+        self.in_flight += 1
+
+    def give_back(self) -> None:
+        self.in_flight -= 1
+        self.wake()
+        if not self.in_flight:
+            self._idle.fire()
+
+    def wake(self) -> None:
+        """Lets the first who waits try (again)."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def wake_all(self) -> None:
+        """The session is over: whoever waits finds that out."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._idle.fire()
+
+    async def wait(self) -> None:
+        """Until another request has ended, and everyone who came earlier has been served."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            self._waiters.remove(waiter)
+            if not waiter.cancelled():
+                self.wake()  # this turn is somebody else's now
+            raise
+        self._waiters.remove(waiter)
+
+    async def wait_idle(self) -> None:
+        """Until no request is under way."""
+        while self.in_flight:
+            await self._idle.wait()
