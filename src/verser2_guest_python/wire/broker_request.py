@@ -78,7 +78,12 @@ def encode_broker_request(request: BrokerRequest) -> list[tuple[bytes, bytes]]:
         (HEADERS_FIELD, dump_ascii(request.headers).encode("ascii")),
     ]
     if request.lease_timeout_ms is not None:
-        fields.append((LEASE_TIMEOUT_FIELD, b"%d" % request.lease_timeout_ms))
+        timeout = request.lease_timeout_ms
+        if type(timeout) is not int or not 0 <= timeout <= MAX_TIMEOUT_MILLISECONDS:
+            raise VerserProtocolError(
+                f"{what} has {excerpt(timeout)} as lease timeout, where milliseconds are due."
+            )
+        fields.append((LEASE_TIMEOUT_FIELD, b"%d" % timeout))
     check_block(fields, what)
     return fields
 

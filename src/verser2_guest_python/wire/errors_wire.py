@@ -8,8 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from verser2_guest_python.errors import WIRE_CODES, VerserError, VerserProtocolError, error_for
+from verser2_guest_python.errors import (
+    WIRE_CODES,
+    AuthorizationDeniedError,
+    InvalidRegistrationError,
+    VerserError,
+    VerserProtocolError,
+    error_for,
+)
 
+from .excerpt import excerpt, readable
 from .json_fields import context_of, sendable_context, sendable_text
 from .json_text import dump, parse_object
 from .limits import MAX_ERROR_OBJECT_BYTES
@@ -50,4 +58,25 @@ def error_of(values: dict[str, Any]) -> VerserError | None:
     message = said.get("message")
     if not isinstance(message, str) or not message:
         message = f"The Host answered {code}."
-    return error_for(code, message, context_of(said.get("context")))
+    context = {
+        readable(key): readable(value) if isinstance(value, str) else value
+        for key, value in context_of(said.get("context")).items()
+    }
+    return error_for(code, readable(message), context)
+
+
+def refusal_of(status: int, values: dict[str, Any]) -> VerserError:
+    """The error for an answer to a registration that is anything but `registered` (protocol.md §2)."""
+    error = error_of(values)
+    if error is not None:
+        return error
+    state = values.get("status")
+    reason = values.get("reason")
+    said = f": {readable(reason).rstrip('.')}." if isinstance(reason, str) and reason else "."
+    if status == 403 or state == "closed":
+        return AuthorizationDeniedError(f"The Host's policy refused the registration{said}")
+    if isinstance(state, str) and state != "registered":
+        return InvalidRegistrationError(
+            f"The Host refused the registration with status {excerpt(state)}{said}"
+        )
+    return VerserProtocolError(f"The Host answered the registration with HTTP {status} and no known status.")

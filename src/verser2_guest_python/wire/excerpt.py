@@ -6,7 +6,13 @@ up in a log: control characters, line breaks and endless texts must not get ther
 
 from __future__ import annotations
 
-from .limits import MAX_EXCERPT_CHARS
+import re
+from typing import Final
+
+from .limits import MAX_ERROR_TEXT_CHARS, MAX_EXCERPT_CHARS
+
+# Controls of C0 and C1, line and paragraph separators, and what turns the direction of text around.
+_UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def excerpt(value: object) -> str:
@@ -30,6 +36,16 @@ def excerpt(value: object) -> str:
     if isinstance(value, list | tuple):
         return "an array"
     return f"a {type(value).__name__}"[:MAX_EXCERPT_CHARS]
+
+
+def readable(text: str) -> str:
+    """A text that another peer wrote for people: of bounded length, on one line, without controls.
+
+    It may end up in a terminal or a log, where neither an escape sequence nor a line break may get.
+    """
+    if len(text) > MAX_ERROR_TEXT_CHARS:
+        text = text[: MAX_ERROR_TEXT_CHARS - 1] + "…"
+    return text if text.isprintable() else _UNSAFE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def path_excerpt(path: str) -> str:

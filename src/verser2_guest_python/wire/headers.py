@@ -124,7 +124,7 @@ def response_fields(headers: Mapping[str, object], *, join: bool = False) -> lis
     fields: list[tuple[bytes, bytes]] = []
     listed: set[bytes] | None = None
     for given, value in headers.items():
-        name = (_cached_name_bytes if len(given) <= _LONGEST_CACHED_NAME else _name_bytes)(given)
+        name = _field_name(given)
         if name is None:
             if given.lower() == "connection":
                 listed = listed or set()
@@ -156,7 +156,7 @@ def request_fields(headers: Mapping[str, object]) -> list[tuple[bytes, bytes]]:
     fields: list[tuple[bytes, bytes]] = []
     listed: set[bytes] | None = None
     for given, value in headers.items():
-        name = (_cached_name_bytes if len(given) <= _LONGEST_CACHED_NAME else _name_bytes)(given)
+        name = _field_name(given)
         if name is not None:
             fields.append((name, _value_bytes(given, value)))
         elif given.lower() == "connection":
@@ -180,7 +180,7 @@ def join_request_headers(items: Iterable[tuple[str, str]]) -> dict[str, str]:
     headers: dict[str, str] = {}
     listed: list[str] = []
     for given, value in items:
-        raw_name = (_cached_name_bytes if len(given) <= _LONGEST_CACHED_NAME else _name_bytes)(given)
+        raw_name = _field_name(given)
         text = _value_text(given, value)
         name = given.lower()
         if raw_name is None:
@@ -243,6 +243,13 @@ def _name_bytes(name: str) -> bytes | None:
 # Names repeat, so what they come to is remembered: few of them, short ones, and never a value.
 _cached_name = lru_cache(_CACHED_NAMES)(_name)
 _cached_name_bytes = lru_cache(_CACHED_NAMES)(_name_bytes)
+
+
+def _field_name(given: object) -> bytes | None:
+    """A header name in lower case, remembered if it is short; None for a hop-by-hop header."""
+    if isinstance(given, str):
+        return _cached_name_bytes(given) if len(given) <= _LONGEST_CACHED_NAME else _name_bytes(given)
+    raise VerserProtocolError(f"A header name is {excerpt(given)}, where a text is due.")
 
 
 def _value_text(name: str, value: object) -> str:

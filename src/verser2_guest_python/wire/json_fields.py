@@ -7,12 +7,15 @@ place, `true` is never taken for a number and an error always names the field.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from verser2_guest_python.errors import ErrorContext, VerserProtocolError
 
 from .excerpt import excerpt
+from .headers import HeaderMap
 from .limits import MAX_ERROR_CONTEXT_ENTRIES, MAX_ERROR_TEXT_CHARS, MAX_TIMEOUT_MILLISECONDS
+
+_LARGEST_SENT_NUMBER: Final = 2**63
 
 
 def text_field(values: dict[str, Any], key: str, what: str, default: str | None = None) -> str:
@@ -67,6 +70,22 @@ def flat_headers_field(values: dict[str, Any], key: str, what: str) -> dict[str,
     return headers
 
 
+def header_map_field(values: dict[str, Any], key: str, what: str) -> HeaderMap:
+    """A map of names to texts or arrays of texts, empty where it is absent or `null`."""
+    headers = values.get(key)
+    if headers is None:
+        return {}
+    if type(headers) is not dict:
+        raise VerserProtocolError(f"{what} has {excerpt(headers)} as {key}, where an object is due.")
+    for name, value in headers.items():
+        if type(value) is str or (type(value) is list and all(type(item) is str for item in value)):
+            continue
+        raise VerserProtocolError(
+            f"{what} has a value of header {excerpt(name)} that is neither a text nor an array of texts."
+        )
+    return headers
+
+
 def list_field(values: dict[str, Any], key: str, what: str) -> list[Any]:
     """An array, which has to be there."""
     value = values.get(key)
@@ -94,14 +113,14 @@ def sendable_text(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def sendable_context(context: Mapping[str, str | int | float | bool]) -> ErrorContext:
+def sendable_context(context: Mapping[str, object]) -> ErrorContext:
     """An error's context for the wire: few entries, bounded texts, numbers that JSON knows."""
     sendable: ErrorContext = {}
     for key, value in list(context.items())[:MAX_ERROR_CONTEXT_ENTRIES]:
-        if isinstance(value, bool):
+        if isinstance(value, str):
+            sendable[sendable_text(key)] = sendable_text(value)
+        elif isinstance(value, int | float) and abs(value) < _LARGEST_SENT_NUMBER:
             sendable[sendable_text(key)] = value
-        elif isinstance(value, int | float) and -1e300 < value < 1e300:
-            sendable[sendable_text(key)] = value if abs(value) < 1e18 else float(value)
         else:
-            sendable[sendable_text(key)] = sendable_text(str(value))
+            sendable[sendable_text(key)] = excerpt(value)
     return sendable

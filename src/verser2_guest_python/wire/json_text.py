@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from json.encoder import encode_basestring
 from typing import Any, Final, NoReturn
 
 from verser2_guest_python.errors import VerserProtocolError
@@ -84,7 +85,8 @@ def parse_object(data: bytes, what: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         reason = f"it is not UTF-8 at byte {error.start:,}"
     except json.JSONDecodeError as error:
-        reason = f"{error.msg} at character {error.pos:,}"
+        bom = error.doc.startswith("\ufeff")
+        reason = "it begins with a byte order mark" if bom else f"{error.msg} at character {error.pos:,}"
     except _Refused as error:
         reason = str(error)
     # Raised out here, so that no text, which may hold secrets, hangs on the error as its context.
@@ -144,6 +146,21 @@ def dump(value: object) -> bytes:
     except (TypeError, ValueError, RecursionError) as error:
         reason = str(error)
     raise VerserProtocolError(f"The value cannot be said in JSON: {reason}.")
+
+
+def dump_text(text: str) -> bytes:
+    """One text as a JSON string in UTF-8, quotes included. Faster than `dump`.
+
+    Raises:
+        VerserProtocolError: it holds half of a surrogate pair, or is no text.
+    """
+    try:
+        return encode_basestring(text).encode()
+    except TypeError:
+        reason = f"it is {excerpt(text)}, where a text is due"
+    except UnicodeEncodeError as error:
+        reason = f"it holds half of a surrogate pair at character {error.start:,}"
+    raise VerserProtocolError(f"The text cannot be said in JSON: {reason}.")
 
 
 def dump_ascii(value: object) -> str:

@@ -31,6 +31,9 @@ MAX_EXCHANGE_BODY_BYTES: Final = 1_048_576
 MAX_ERROR_OBJECT_BYTES: Final = 65_536
 """The longest answer that is looked at as an error object (protocol.md §8)."""
 
+MAX_CODE_CHARS: Final = 64
+"""The longest error code that is sent."""
+
 MAX_ERROR_TEXT_CHARS: Final = 2_000
 """The longest error message, and the longest text in an error's context, that is sent."""
 

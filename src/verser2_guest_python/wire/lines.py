@@ -53,16 +53,16 @@ class LineParser:
         pieces = data.split(b"\n")
         waiting = self._waiting
         if len(pieces) == 1:
-            waiting += data[: self.max_bytes + 1]
-            if len(waiting) > self.max_bytes:
+            if len(waiting) + len(data) > self.max_bytes:
                 raise self._refusal([])
+            waiting += data
             return []
         last = pieces.pop()
         if waiting:
-            first = pieces[0]
-            if len(waiting) + len(first) > self.max_bytes:
+            if len(waiting) + len(pieces[0]) > self.max_bytes:
                 raise self._refusal([])
-            pieces[0] = bytes(waiting + first)
+            waiting += pieces[0]
+            pieces[0] = bytes(waiting)
             waiting.clear()
         longest = self.max_bytes
         lines: list[bytes] = []

@@ -10,15 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from verser2_guest_python.errors import (
-    AuthorizationDeniedError,
-    InvalidRegistrationError,
-    VerserError,
-    VerserProtocolError,
-)
+from verser2_guest_python.errors import InvalidRegistrationError, VerserError
 
 from .domains import is_domain, normalize_domain
-from .errors_wire import error_of
+from .errors_wire import refusal_of
 from .excerpt import excerpt
 from .json_fields import sendable_text
 from .json_text import dump, parse_object
@@ -112,21 +107,6 @@ def parse_registration_answer(status: int, body: bytes) -> Registered:
     if status == 200 and values.get("status") == "registered":
         return read_registered(values, what)
     raise refusal_of(status, values)
-
-
-def refusal_of(status: int, values: dict[str, Any]) -> VerserError:
-    """The error for an answer that is anything but `registered`."""
-    error = error_of(values)
-    if error is not None:
-        return error
-    reason = values.get("reason")
-    said = f": {sendable_text(reason).rstrip('.')}." if isinstance(reason, str) and reason else "."
-    if status == 403 or values.get("status") == "closed":
-        return AuthorizationDeniedError(f"The Host's policy refused the registration{said}")
-    if isinstance(values.get("status"), str) and values["status"] != "registered":
-        state = excerpt(values["status"])
-        return InvalidRegistrationError(f"The Host refused the registration with status {state}{said}")
-    return VerserProtocolError(f"The Host answered the registration with HTTP {status} and no known status.")
 
 
 def _checked_peer_id(value: object) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from verser2_guest_python.errors import RevocationFailedError, VerserProtocolError
 
 from .errors_wire import error_of
-from .excerpt import excerpt
+from .excerpt import excerpt, readable
 from .json_fields import sendable_text
 from .json_text import dump, parse_object
 
@@ -93,7 +93,7 @@ def parse_revocation_answer(status: int, body: bytes) -> RevocationAnswer:
     failed = values.get("failedDomains")
     return RevocationAnswer(
         said,
-        message if isinstance(message, str) else "",
+        readable(message) if isinstance(message, str) else "",
         _read_failed(failed) if isinstance(failed, list) else {},
     )
 
@@ -107,5 +107,5 @@ def _read_failed(items: list[Any]) -> dict[str, str]:
                 f"The answer to the revocation has {excerpt(item)} among failedDomains, not a domain."
             )
         reason = item.get("error")
-        failed[domain] = reason if isinstance(reason, str) else ""
+        failed[domain] = readable(reason) if isinstance(reason, str) else ""
     return failed

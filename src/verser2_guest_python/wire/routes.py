@@ -13,6 +13,7 @@ from typing import Any, Final
 from verser2_guest_python.errors import VerserProtocolError
 
 from .domains import normalize_domain
+from .errors_wire import refusal_of
 from .excerpt import excerpt
 from .json_fields import list_field, text_field
 from .json_text import dump, parse_object
@@ -88,7 +89,7 @@ def parse_control_line(line: bytes) -> Registered | RoutesTable | Lifecycle | No
 
     Raises:
         VerserProtocolError: it is not a JSON object, or a known type is malformed.
-        VerserError: it is a refusal (see `registration.parse_registration_answer`).
+        VerserError: it is a refusal or an error object instead of a line.
     """
     what = "The control line"
     values = parse_object(line, what)
@@ -100,6 +101,8 @@ def parse_control_line(line: bytes) -> Registered | RoutesTable | Lifecycle | No
         return Lifecycle(tuple(event for event in events if event is not None))
     if line_type is None and values.get("status") == "registered":
         return read_registered(values, what)
+    if line_type is None and ("status" in values or "error" in values):
+        raise refusal_of(200, values)
     return None
 
 

@@ -6,7 +6,6 @@ here a line is a message or a violation, and a violation knows the close code it
 
 from __future__ import annotations
 
-from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,14 +18,15 @@ from .headers import HeaderMap
 from .json_fields import (
     context_of,
     flat_headers_field,
+    header_map_field,
     integer_field,
     sendable_context,
     sendable_text,
-    text_field,
 )
-from .json_text import dump, parse_object
+from .json_text import dump, dump_text, parse_object
 from .limits import MAX_CLOSE_REASON_BYTES, MAX_VWS_LINE_BYTES
 from .lines import LineParser, LineTooLong
+from .paths import check_path
 
 PROTOCOL_ERROR_CLOSE: Final = 1002
 TOO_BIG_CLOSE: Final = 1009
@@ -139,19 +139,19 @@ def encode(message: Message) -> bytes:
         raise VwsViolation(error.message) from None
     if len(line) > MAX_VWS_LINE_BYTES + 1:
         raise VwsViolation(
-            f"The message needs a line of {len(line) - 1:,} bytes; at most {MAX_VWS_LINE_BYTES:,} can be sent.",
+            f"The message takes {len(line) - 1:,} bytes as a line, which can have {MAX_VWS_LINE_BYTES:,}.",
             close_code=TOO_BIG_CLOSE,
         )
     return line
 
 
 def _encode(message: Message) -> bytes:
+    if isinstance(message, Text):
+        return b'{"type":"text","data":%b}\n' % dump_text(message.data)
     if isinstance(message, Binary):
         return b'{"type":"binary","data":"%b"}\n' % b2a_base64(message.data, newline=False)
     values: dict[str, Any]
     match message:
-        case Text(data):
-            values = {"type": "text", "data": data}
         case Ping(data):
             values = {"type": "ping", "data": data}
         case Pong(data):
@@ -248,74 +248,68 @@ class VwsParser:
         return messages
 
 
+def _text(values: dict[str, Any], key: str, what: str, default: str | None = None) -> str:
+    """A text; with a default it may be absent, but not `null`: a Node peer would end it with 1002."""
+    value = values.get(key, default)
+    if type(value) is str:
+        return value
+    if value is None and key not in values:
+        raise VwsViolation(f"{what} has no {key}.")
+    raise VwsViolation(f"{what} has {excerpt(value)} as {key}, where a text is due.")
+
+
 def _read_open(values: dict[str, Any], what: str) -> Open:
-    headers = None if values.get("headers") is None else flat_headers_field(values, "headers", what)
-    return Open(
-        text_field(values, "domain", what),
-        text_field(values, "path", what, "/") or "/",
-        text_field(values, "protocol", what, ""),
-        headers,
-    )
+    domain = _text(values, "domain", what)
+    if not domain:
+        raise VwsViolation(f"{what} has an empty domain.")
+    path = _text(values, "path", what, "/") or "/"
+    check_path(path, what)
+    headers = flat_headers_field(values, "headers", what) if "headers" in values else None
+    return Open(domain, path, _text(values, "protocol", what, ""), headers)
 
 
 def _read_accept(values: dict[str, Any], what: str) -> Accept:
-    return Accept(text_field(values, "protocol", what, ""), _read_accept_headers(values.get("headers"), what))
-
-
-def _read_accept_headers(headers: Any, what: str) -> HeaderMap | None:
-    if headers is None:
-        return None
-    if type(headers) is not dict:
-        raise VwsViolation(f"{what} has {excerpt(headers)} as headers, where an object is due.")
-    for name, value in headers.items():
-        if type(value) is not str and not (type(value) is list and all(type(item) is str for item in value)):
-            raise VwsViolation(f"{what} has a value of header {excerpt(name)} that is no text.")
-    return headers
+    headers = header_map_field(values, "headers", what) if "headers" in values else None
+    return Accept(_text(values, "protocol", what, ""), headers)
 
 
 def _read_text(values: dict[str, Any], what: str) -> Text:
-    data = values.get("data")
-    if type(data) is not str:
-        raise VwsViolation(f"{what} has {excerpt(data)} as data, where a text is due.")
-    return Text(data)
+    return Text(_text(values, "data", what))
 
 
 def _read_binary(values: dict[str, Any], what: str) -> Binary:
-    text = values.get("data")
-    if type(text) is not str:
-        raise VwsViolation(f"{what} has {excerpt(text)} as data, where a text is due.")
+    text = _text(values, "data", what)
     try:
         data = a2b_base64(text, strict_mode=True)
-    except (Base64Error, ValueError):
+    except ValueError:  # binascii.Error is one, and so is a text beyond ASCII
         raise VwsViolation(f"{what} has data that is not base64.") from None
     # Several texts decode alike where bits are left over (RFC 4648 §3.5); only one of them is right.
     tail = len(data) % 3 or 3
-    if text and b2a_base64(data[-tail:], newline=False) != text[-4:].encode():
+    if b2a_base64(data[-tail:], newline=False) != text[-4:].encode():
         raise VwsViolation(f"{what} has data that is not base64.")
     return Binary(data)
 
 
 def _read_ping(values: dict[str, Any], what: str) -> Ping:
-    return Ping(text_field(values, "data", what, ""))
+    return Ping(_text(values, "data", what, ""))
 
 
 def _read_pong(values: dict[str, Any], what: str) -> Pong:
-    return Pong(text_field(values, "data", what, ""))
+    return Pong(_text(values, "data", what, ""))
 
 
 def _read_close(values: dict[str, Any], what: str) -> Close:
     code = integer_field(values, "code", what, 1000, 4999)
-    reason = text_field(values, "reason", what, "")
+    reason = _text(values, "reason", what, "")
     _check_close(code, reason)
     return Close(code, reason)
 
 
 def _read_error(values: dict[str, Any], what: str) -> Error:
-    return Error(
-        text_field(values, "code", what),
-        text_field(values, "message", what, ""),
-        context_of(values.get("context")),
-    )
+    code = _text(values, "code", what)
+    if not code:
+        raise VwsViolation(f"{what} has an empty code.")
+    return Error(code, _text(values, "message", what, ""), context_of(values.get("context")))
 
 
 _READERS: Final[dict[str, Callable[[dict[str, Any], str], Message]]] = {
