@@ -1,0 +1,114 @@
+"""What the sessions of a Host share: the registry, the forwarder, limits, tasks, who listens.
+
+Apart from the public `VerserHost` because that one starts and stops things; this is what runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from verser2_guest_python.host.answers import Answers
+from verser2_guest_python.host.authorization import Authorization
+from verser2_guest_python.host.events import EventValue, HostEvent, Listeners, RequestRecord
+from verser2_guest_python.host.forwarding import Forwarder
+from verser2_guest_python.host.leases import QueueBudget
+from verser2_guest_python.host.limits import HostLimits
+from verser2_guest_python.host.registry import Registry
+from verser2_guest_python.host.services import ExchangeServices
+from verser2_guest_python.host.session import PeerSession
+from verser2_guest_python.host.tasks import Tasks
+from verser2_guest_python.http2 import ErrorCode, Session
+from verser2_guest_python.wire.routes import LifecycleEvent
+
+_logger = logging.getLogger("verser2_guest_python.host")
+
+
+class HostCore:
+    """A running Host without its port."""
+
+    def __init__(
+        self,
+        *,
+        limits: HostLimits,
+        authorization: Authorization,
+        lease_seconds: float,
+        degraded_seconds: float,
+        events: Listeners[HostEvent],
+        records: Listeners[RequestRecord],
+    ) -> None:
+        self.limits = limits
+        self.authorization = authorization
+        self.tasks = Tasks(self._on_crash)
+        self.answers = Answers(self.tasks, limits.exchange_seconds)
+        self.queue_budget = QueueBudget(limits.queued_requests)
+        self.registry = Registry(authorization, degraded_seconds, self._on_route)
+        self.exchanges = ExchangeServices(self.answers, self.tasks, limits, records)
+        self.forwarder = Forwarder(self.registry, authorization, self.exchanges, lease_seconds)
+        self.closing = False
+        self._events = events
+        self._sessions: set[PeerSession] = set()
+
+    @property
+    def sessions(self) -> int:
+        """Sessions that are open, registered or not."""
+        return len(self._sessions)
+
+    def tell(self, name: str, **fields: EventValue) -> None:
+        """An event for those who watch."""
+        if self._events:
+            self._events.tell(HostEvent(name, fields))
+
+    def accept(self, session: Session) -> None:
+        """A new session; its peer is unknown yet."""
+        if self.closing or len(self._sessions) >= self.limits.sessions:
+            reason = "the Host is closing" if self.closing else "the Host has too many sessions"
+            work = session.close(ErrorCode.ENHANCE_YOUR_CALM, reason)
+            self.tasks.spawn(work, "verser host: refusing a session")
+            return
+        self._sessions.add(PeerSession(self, session))
+
+    def forget(self, caller: PeerSession, reason: str) -> None:
+        """A session is lost."""
+        self._sessions.discard(caller)
+        self.tell(
+            "disconnected",
+            address=caller.address,
+            peer=caller.peer.id if caller.peer is not None else None,
+            role=caller.peer.role if caller.peer is not None else None,
+            reason=reason,
+        )
+
+    async def close(self, reason: str, timeout: float) -> None:
+        """Takes no new streams, lets what is under way finish, and closes all sessions.
+
+        `timeout` is how long that may take, in seconds; what is not finished by then is cut off.
+        """
+        self.closing = True
+        for caller in self._sessions:
+            caller.session.goaway()
+        if self.exchanges.active and timeout > 0:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self.exchanges.wait_idle()
+            except TimeoutError:
+                self.tell(
+                    "cut-off", requests=self.exchanges.active, reason=f"not finished within {timeout:g} s"
+                )
+        self.registry.close()
+        closings = [asyncio.ensure_future(caller.session.close(reason=reason)) for caller in self._sessions]
+        try:
+            if closings:
+                await asyncio.wait(closings)
+        finally:
+            for closing in closings:
+                closing.cancel()
+            await asyncio.gather(*closings, return_exceptions=True)
+            await self.tasks.close()
+
+    def _on_route(self, event: LifecycleEvent) -> None:
+        self.tell("route", change=event.type, peer=event.target_id, domain=event.domain, reason=event.reason)
+
+    def _on_crash(self, name: str, error: BaseException) -> None:
+        _logger.error("%s failed", name, exc_info=error)
+        self.tell("internal-error", task=name, reason=str(error))

@@ -1,0 +1,442 @@
+"""One HTTP request: from a Broker's stream into a Guest's lease, and the answer back.
+
+    QUEUED --lease--> SENT --response head--> ANSWERING --end of answer--> ANSWERED --end of upload--> DONE
+       |                |                         |                            |
+       +-- no lease ----+-- Guest failed: 502     +-- Guest failed: reset      +-- upload too long: both reset
+       +---------------- the Broker left: the lease is reset with CANCEL ------+
+
+It runs in callbacks of the two streams: what came in one read leaves at once. Only where the other
+side has no room now does a coroutine take over that direction, and it stays until the end: it reads
+no more than it can write, so that a slow reader slows its own sender (protocol.md §12.4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import IntEnum
+
+from verser2_guest_python.errors import (
+    DisconnectedTargetError,
+    StreamFailureError,
+    VerserError,
+    VerserProtocolError,
+)
+from verser2_guest_python.host.answers import ERROR_STATUS, dismiss
+from verser2_guest_python.host.leases import LeasePool
+from verser2_guest_python.host.response import Answer, read_answer
+from verser2_guest_python.host.services import ExchangeServices, staged
+from verser2_guest_python.http2 import ConnectionLost, ErrorCode, Http2Error, Stream
+from verser2_guest_python.wire.broker_request import BrokerRequest
+from verser2_guest_python.wire.envelopes import EnvelopeParser
+from verser2_guest_python.wire.names import STAGE_QUEUED, STAGE_SENT
+
+_DIRECT_BYTES = 262_144  # more than this is not passed on in one piece
+_CHUNK_BYTES = 65_536
+
+
+class State(IntEnum):
+    """How far an exchange has come."""
+
+    QUEUED = 0
+    SENT = 1
+    ANSWERING = 2
+    ANSWERED = 3
+    DONE = 4
+
+
+class Exchange:
+    """One request under way. It keeps itself alive through its streams, its queue entry or its tasks."""
+
+    __slots__ = (
+        "_broker",
+        "_bytes_in",
+        "_bytes_out",
+        "_domain",
+        "_downloader",
+        "_head",
+        "_lease",
+        "_left",
+        "_linger",
+        "_parser",
+        "_pool",
+        "_request",
+        "_sent",
+        "_services",
+        "_skip_body",
+        "_started",
+        "_state",
+        "_status",
+        "_uploaded",
+        "_uploader",
+    )
+
+    def __init__(
+        self,
+        services: ExchangeServices,
+        broker: Stream,
+        pool: LeasePool,
+        request: BrokerRequest,
+        domain: str,
+        head: bytes,
+    ) -> None:
+        self._services = services
+        self._broker = broker
+        self._pool = pool
+        self._request = request
+        self._domain = domain
+        self._head = head
+        self._lease: Stream | None = None
+        self._parser = EnvelopeParser()
+        self._state = State.QUEUED
+        self._status: int | None = None
+        self._left: int | None = None  # bytes that the answer's content-length still promises
+        self._skip_body = False
+        self._uploaded = False
+        self._uploader: asyncio.Task[None] | None = None
+        self._downloader: asyncio.Task[None] | None = None
+        self._linger: asyncio.TimerHandle | None = None
+        self._bytes_in = 0
+        self._bytes_out = 0
+        self._started = services.loop.time()
+        self._sent = self._started
+
+    # --- A lease --------------------------------------------------------------------------
+
+    def start(self, wait_seconds: float) -> None:
+        """Takes an idle lease, or waits for one."""
+        self._services.opened()
+        self._broker.listener = self._on_broker
+        lease = self._pool.take()
+        if lease is not None:
+            self.lease_came(lease)
+            return
+        try:
+            self._pool.wait(self, wait_seconds)
+        except VerserError as error:
+            self._fail(error)
+
+    def lease_came(self, lease: Stream) -> None:
+        """The pool: this lease is ours."""
+        self._lease = lease
+        self._state = State.SENT
+        self._sent = self._services.loop.time()
+        lease.listener = self._on_lease
+        head, self._head = self._head, b""
+        try:
+            self._upload(lease, head)
+        except Exception:
+            self._break()
+            raise
+
+    def lease_failed(self, error: VerserError) -> None:
+        """The pool: there will be none."""
+        self._fail(error)
+
+    # --- The request's body ---------------------------------------------------------------
+
+    def _on_broker(self, broker: Stream) -> None:
+        try:
+            if broker.error is not None or broker.write_error is not None:
+                self._broker_left()
+            elif self._lease is not None and self._uploader is None and not self._uploaded:
+                self._upload(self._lease, b"")
+        except Exception:
+            self._break()
+            raise
+
+    def _upload(self, lease: Stream, head: bytes) -> None:
+        """Passes on what has come, with the envelope head before it the first time."""
+        broker = self._broker
+        data = broker.take() if broker.unread <= _DIRECT_BYTES else b""
+        end = broker.at_end
+        self._bytes_in += len(data)
+        if head:
+            data = head + data if data else head
+        if data or end:
+            try:
+                passed = lease.write_now(data, end=end, head=len(head))
+            except Http2Error:
+                self._check_lease(lease)
+                return
+            if passed and end:
+                self._upload_done()
+        else:
+            passed = True
+        if not passed or broker.unread:
+            work = self._upload_slowly(lease, b"" if passed else data, end, 0 if passed else len(head))
+            self._uploader = self._services.tasks.spawn(work, "verser host: upload")
+
+    async def _upload_slowly(self, lease: Stream, data: bytes, end: bool, head: int) -> None:
+        broker = self._broker
+        try:
+            await lease.write(data, end=end, head=head)
+            while not end:
+                data = await broker.read(_CHUNK_BYTES)
+                end = broker.at_end
+                self._bytes_in += len(data)
+                await lease.write(data, end=end)
+        except Http2Error:
+            self._uploader = None
+            if not self._check_broker():
+                self._check_lease(lease)
+            return
+        except Exception:
+            self._break()
+            raise
+        self._uploader = None
+        self._upload_done()
+
+    def _upload_done(self) -> None:
+        self._uploaded = True
+        if self._state is State.ANSWERED:
+            self._close()
+
+    # --- The answer -----------------------------------------------------------------------
+
+    def _on_lease(self, lease: Stream) -> None:
+        try:
+            if lease.error is not None:
+                self._lease_lost(lease.error)
+            elif self._state is State.SENT:
+                data = lease.take()
+                if data:
+                    self._read_head(lease, data)
+                elif lease.ended:
+                    self._fail(StreamFailureError("The Guest ended the lease before it answered."))
+            elif self._state is State.ANSWERING and self._downloader is None:
+                data = lease.take()
+                end = lease.at_end
+                if data or end:
+                    self._pass_on(lease, data, end)
+        except Exception:
+            self._break()
+            raise
+
+    def _read_head(self, lease: Stream, data: bytes) -> None:
+        """The Guest's envelope, and what came with it."""
+        parser = self._parser
+        request = self._request
+        try:
+            head = parser.feed(data)
+            if head is None:
+                if lease.ended:
+                    self._fail(
+                        StreamFailureError("The Guest ended the lease in the middle of its answer's head.")
+                    )
+                return
+            answer = read_answer(head, request.request_id, request.method)
+        except VerserProtocolError as error:
+            self._fail(error, ErrorCode.PROTOCOL_ERROR)
+            return
+        if isinstance(answer, VerserError):
+            self._fail(answer)
+            return
+        self._answer(lease, answer, parser.rest)
+
+    def _answer(self, lease: Stream, answer: Answer, body: bytes) -> None:
+        end = lease.at_end
+        self._skip_body = answer.skip_body
+        self._left = answer.content_length
+        if answer.skip_body:
+            body = b""
+        elif answer.content_length is not None and (
+            len(body) > answer.content_length or (end and len(body) < answer.content_length)
+        ):
+            message = f"The app announced {answer.content_length} bytes and sent {len(body)}."
+            self._fail(StreamFailureError(message), ErrorCode.PROTOCOL_ERROR)
+            return
+        if not answer.dated:
+            answer.fields.append((b"date", self._services.answers.date()))
+        block = self._services.status_block(answer.status)
+        self._state = State.ANSWERING
+        self._status = answer.status
+        try:
+            self._broker.send_fields(block, answer.fields, end=end and not body)
+        except Http2Error:
+            self._check_broker()
+            return
+        if body:
+            self._pass_on(lease, body, end)
+        elif end:
+            self._answered()
+
+    def _pass_on(self, lease: Stream, data: bytes, end: bool) -> None:
+        """Passes on a piece of the answer's body."""
+        if self._skip_body:
+            data = b""
+        if not self._count(len(data), end) or not (data or end):
+            return
+        try:
+            if self._broker.write_now(data, end=end):
+                if end:
+                    self._answered()
+                return
+        except Http2Error:
+            self._check_broker()
+            return
+        work = self._download_slowly(lease, data, end)
+        self._downloader = self._services.tasks.spawn(work, "verser host: download")
+
+    async def _download_slowly(self, lease: Stream, data: bytes, end: bool) -> None:
+        broker = self._broker
+        try:
+            await broker.write(data, end=end)
+            while not end:
+                data = await lease.read(_CHUNK_BYTES)
+                end = lease.at_end
+                if not self._count(len(data), end):
+                    return
+                await broker.write(data, end=end)
+        except Http2Error:
+            self._downloader = None
+            if not self._check_broker():
+                self._check_lease(lease)
+            return
+        except Exception:
+            self._break()
+            raise
+        self._downloader = None
+        self._answered()
+
+    def _count(self, size: int, end: bool) -> bool:
+        """Holds the app to the content-length that it announced (protocol.md §13)."""
+        self._bytes_out += size
+        left = self._left
+        if left is None:
+            return True
+        left -= size
+        self._left = left
+        if left >= 0 and not (end and left):
+            return True
+        self._cut(f"The app sent {'more' if left < 0 else 'fewer'} bytes than its content-length says.")
+        return False
+
+    def _answered(self) -> None:
+        """The Broker has the whole answer. The rest of its upload may still pass, for a moment."""
+        self._state = State.ANSWERED
+        self._record(None)
+        if self._uploaded:
+            self._close()
+        else:
+            services = self._services
+            self._linger = services.loop.call_later(services.limits.linger_seconds, self._stop_upload)
+
+    def _stop_upload(self) -> None:
+        dismiss(self._broker)
+        if self._lease is not None:
+            self._lease.reset(ErrorCode.CANCEL)  # an END_STREAM would make the upload look whole
+        self._close()
+
+    # --- What goes wrong ------------------------------------------------------------------
+
+    def _check_broker(self) -> bool:
+        """Whether the Broker's stream is over for us; if so, this ends the exchange."""
+        if self._broker.error is None and self._broker.write_error is None:
+            return False
+        self._broker_left()
+        return True
+
+    def _check_lease(self, lease: Stream) -> None:
+        """A write to the lease failed."""
+        if self._state is State.DONE:
+            return
+        if lease.error is not None:
+            self._lease_lost(lease.error)
+            return
+        # The Guest has answered in full and wants no more of the upload (RFC 9113 §8.1).
+        self._broker.discard()
+        self._uploaded = True
+        if self._state is State.ANSWERED:
+            dismiss(self._broker)
+            self._close()
+
+    def _broker_left(self) -> None:
+        """The Broker has reset its stream, or is gone: the app must learn of it (protocol.md §5)."""
+        if self._state is State.DONE:
+            return
+        if self._lease is not None:
+            self._lease.reset(ErrorCode.CANCEL)
+        else:
+            self._pool.forget(self)
+        if self._state is not State.ANSWERED:
+            self._record("cancelled")
+        self._close()
+
+    def _lease_lost(self, error: Http2Error) -> None:
+        """The Guest has reset the lease, or is gone."""
+        if self._state is State.DONE:
+            return
+        if self._state is State.ANSWERED:
+            dismiss(self._broker)
+            self._close()
+        elif self._state is State.ANSWERING:
+            self._cut(f"The Guest failed in the middle of its answer: {error}")
+        elif isinstance(error, ConnectionLost):
+            target = self._request.target_id
+            self._fail(
+                DisconnectedTargetError(
+                    f"Guest {target} went away before it answered.", context={"targetId": target}
+                )
+            )
+        else:
+            self._fail(StreamFailureError(f"The Guest gave the request up before it answered: {error}"))
+
+    def _cut(self, reason: str) -> None:
+        """The answer has begun and cannot be finished: it must not look whole (protocol.md §13)."""
+        self._broker.reset(ErrorCode.INTERNAL_ERROR)
+        if self._lease is not None:
+            self._lease.reset(ErrorCode.CANCEL)
+        self._record(StreamFailureError.default_code)
+        self._close()
+
+    def _fail(self, error: VerserError, code: ErrorCode = ErrorCode.CANCEL) -> None:
+        """The answer has not begun: the Broker gets an error object instead."""
+        if self._state is State.DONE:
+            return
+        queued = self._lease is None
+        staged(error, STAGE_QUEUED if queued else STAGE_SENT, self._request.request_id)
+        self._status = ERROR_STATUS
+        self._services.answers.send_error(self._broker, error)
+        if self._lease is not None:
+            self._lease.reset(code)
+        self._record(error.code)
+        self._close()
+
+    def _break(self) -> None:
+        """A fault of our own, which whoever called reports: neither side may be left waiting."""
+        if self._state is not State.DONE:
+            self._broker.reset(ErrorCode.INTERNAL_ERROR)
+            if self._lease is not None:
+                self._lease.reset(ErrorCode.INTERNAL_ERROR)
+            self._pool.forget(self)
+            self._close()
+
+    # --- The end --------------------------------------------------------------------------
+
+    def _close(self) -> None:
+        self._state = State.DONE
+        self._broker.listener = None
+        if self._lease is not None:
+            self._lease.listener = None
+        if self._linger is not None:
+            self._linger.cancel()
+        for task in (self._uploader, self._downloader):
+            if task is not None:
+                task.cancel()
+        self._services.closed()
+
+    def _record(self, error: str | None) -> None:
+        services = self._services
+        if not services.records:
+            return
+        now = services.loop.time()
+        services.record(
+            self._request,
+            domain=self._domain,
+            status=self._status,
+            error=error,
+            bytes_in=self._bytes_in,
+            bytes_out=self._bytes_out,
+            queued_seconds=(self._sent if self._lease is not None else now) - self._started,
+            seconds=now - self._started,
+        )

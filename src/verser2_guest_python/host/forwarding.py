@@ -1,0 +1,124 @@
+"""From a Broker's request fields to an exchange: which Guest, may it, and what the Guest will read.
+
+Apart from the exchange because everything here is decided before a lease is touched: what fails here
+no app has seen (stage `queued`, protocol.md §14).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from verser2_guest_python.errors import (
+    AuthorizationDeniedError,
+    MissingGuestError,
+    RequestHeadTooLargeError,
+    VerserError,
+)
+from verser2_guest_python.host.answers import ERROR_STATUS, HEAD_TOO_LARGE_STATUS
+from verser2_guest_python.host.authorization import Authorization
+from verser2_guest_python.host.exchange import Exchange
+from verser2_guest_python.host.peers import Broker, Guest
+from verser2_guest_python.host.registry import Registry
+from verser2_guest_python.host.services import ExchangeServices, staged
+from verser2_guest_python.http2 import Fields, Stream
+from verser2_guest_python.wire.broker_request import BrokerRequest, parse_broker_request
+from verser2_guest_python.wire.envelopes import RequestHead, encode_request
+from verser2_guest_python.wire.names import REQUEST_ID_FIELD, STAGE_QUEUED
+from verser2_guest_python.wire.routes import Route
+
+_MAX_SHOWN_ID_BYTES = 255
+
+
+class Forwarder:
+    """Takes Brokers' requests."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        authorization: Authorization,
+        services: ExchangeServices,
+        lease_seconds: float,
+    ) -> None:
+        self._registry = registry
+        self._authorization = authorization
+        self._services = services
+        self._lease_seconds = lease_seconds
+        self._made_up = 0
+
+    def forward(self, broker: Broker, stream: Stream, fields: Fields) -> None:
+        """Forwards one request, or answers with what is wrong with it."""
+        request: BrokerRequest | None = None
+        try:
+            request = parse_broker_request(fields)
+            if not request.request_id:  # deployed Hosts make one up as well (protocol.md §7)
+                self._made_up += 1
+                request = replace(request, request_id=f"req-{self._made_up}")
+            guest, route = self._target(broker, request)
+            head = self._head(broker, request, route)
+        except VerserError as error:
+            self._refuse(stream, error, request, fields)
+            return
+        wait = self._lease_seconds
+        if request.lease_timeout_ms is not None:
+            wait = min(request.lease_timeout_ms / 1000, self._services.limits.lease_wait_seconds)
+        Exchange(self._services, stream, guest.pool, request, route.domain, head).start(wait)
+
+    def _target(self, broker: Broker, request: BrokerRequest) -> tuple[Guest, Route]:
+        if request.source_id != broker.id:
+            raise AuthorizationDeniedError("Another Broker has registered on this session.")
+        target_id = request.target_id
+        authority = request.route_domain
+        if authority is None:
+            authority = request.headers.get("host")
+        route = self._registry.routes.find(target_id, authority)
+        guest = self._registry.guest(target_id)
+        if route is None or guest is None:
+            context: dict[str, str | int | float | bool] = {"targetId": target_id}
+            if authority is not None:
+                context["domain"] = authority
+            raise MissingGuestError(
+                f"Guest {target_id} has no active route for {authority or 'this request'}.", context=context
+            )
+        reason = self._authorization.refuse_request(broker.id, target_id, route.domain, request.method)
+        if reason is not None:
+            raise AuthorizationDeniedError(reason, context={"targetId": target_id, "domain": route.domain})
+        return guest, route
+
+    def _head(self, broker: Broker, request: BrokerRequest, route: Route) -> bytes:
+        """The request envelope; raises `RequestHeadTooLargeError` for what no frame carries (§12.1)."""
+        headers = forwarded_headers(request.headers, route.domain)
+        return encode_request(
+            RequestHead(
+                request.request_id, broker.id, request.target_id, request.method, request.path, headers
+            )
+        )
+
+    def _refuse(
+        self, stream: Stream, error: VerserError, request: BrokerRequest | None, fields: Fields
+    ) -> None:
+        request_id = request.request_id if request is not None else _given_id(fields)
+        status = HEAD_TOO_LARGE_STATUS if isinstance(error, RequestHeadTooLargeError) else ERROR_STATUS
+        services = self._services
+        services.answers.send_error(stream, staged(error, STAGE_QUEUED, request_id), status)
+        if services.records:
+            known = request if request is not None else BrokerRequest(request_id, "", "", None, "", "", {})
+            services.record(known, domain=known.route_domain, status=status, error=error.code)
+
+
+def forwarded_headers(given: dict[str, str], domain: str) -> dict[str, str]:
+    """The request headers as the Guest reads them: `host` is the route's domain (protocol.md §6)."""
+    authority = given.get("host")
+    if authority == domain:
+        return given
+    headers = {**given, "host": domain}
+    if authority is not None and authority.lower() != domain:
+        headers.setdefault("x-forwarded-host", authority)
+    return headers
+
+
+def _given_id(fields: Fields) -> str:
+    """The request id of fields that were refused, so that the Broker can tell which request it was."""
+    for name, value in fields:
+        if name == REQUEST_ID_FIELD:
+            return value[:_MAX_SHOWN_ID_BYTES].decode("latin-1")
+    return ""

@@ -1,0 +1,304 @@
+"""`VerserHost`: a Host as a library object, from its certificate to its last session.
+
+Apart from the core because this is what users hold: options are checked, files are read, errors
+become sentences here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from verser2_guest_python.errors import VerserConfigurationError, VerserUsageError
+from verser2_guest_python.host.authorization import Authorization
+from verser2_guest_python.host.core import HostCore
+from verser2_guest_python.host.events import HostEvent, Listeners, RequestRecord
+from verser2_guest_python.host.limits import HostLimits
+from verser2_guest_python.http2 import CredentialsError, Listener, SessionOptions, listen, server_context
+from verser2_guest_python.wire.routes import Route
+
+FilePath = str | os.PathLike[str]
+
+DEFAULT_LEASE_TIMEOUT_SECONDS = 5.0
+DEFAULT_DEGRADED_TIMEOUT_SECONDS = 5.0
+DEFAULT_CLOSE_TIMEOUT_SECONDS = 30.0
+
+_ANY_ADDRESS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - what a user may give, not what is used
+
+
+@dataclass(frozen=True, slots=True)
+class HostStats:
+    """A look at a running Host; numbers as they are just now."""
+
+    sessions: int
+    guests: int
+    idle_leases: int
+    queued_requests: int
+    active_requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """The Host's identity, and whom it trusts. Passwords never show in `repr`."""
+
+    cert_file: FilePath | None
+    key_file: FilePath | None
+    key_password: str | None = field(repr=False)
+    pfx_file: FilePath | None
+    pfx_password: str | None = field(repr=False)
+    client_ca_file: FilePath | None
+
+    def context(self) -> ssl.SSLContext:
+        """A fresh server context; raises `VerserConfigurationError` that names the file."""
+        try:
+            return server_context(
+                cert_file=self.cert_file,
+                key_file=self.key_file,
+                key_password=self.key_password,
+                pfx_file=self.pfx_file,
+                pfx_password=self.pfx_password,
+                client_ca_file=self.client_ca_file,
+                require_client_certificate=self.client_ca_file is not None,
+            )
+        except CredentialsError as error:
+            raise VerserConfigurationError(str(error)) from error
+
+
+class _Run:
+    """A Host between its start and its end."""
+
+    def __init__(self, core: HostCore, listener: Listener) -> None:
+        self.core = core
+        self.listener = listener
+        self.port = listener.port
+        self.closed = asyncio.Event()
+        self.closing: asyncio.Task[None] | None = None
+
+    async def close(self, reason: str, timeout: float) -> None:
+        try:
+            self.listener.close()
+            await self.listener.wait_closed()
+            await self.core.close(reason, timeout)
+        finally:
+            self.core.tell("closed", reason=reason)
+            self.closed.set()
+
+
+class VerserHost:
+    """A Host: Guests and Brokers dial it, and it carries requests between them.
+
+    Made by `create_verser_host`. One object is one run: started once, closed once.
+    """
+
+    def __init__(
+        self,
+        *,
+        address: str,
+        port: int,
+        files: _Files,
+        lease_timeout: float,
+        degraded_timeout: float,
+        limits: HostLimits,
+        authorization: Authorization,
+        session_options: SessionOptions,
+    ) -> None:
+        self._address = address
+        self._given_port = port
+        self._files = files
+        self._lease_seconds = lease_timeout
+        self._degraded_seconds = degraded_timeout
+        self._limits = limits
+        self._authorization = authorization
+        self._session_options = session_options
+        self._events: Listeners[HostEvent] = Listeners()
+        self._records: Listeners[RequestRecord] = Listeners()
+        self._run: _Run | None = None
+
+    # --- Life -----------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Reads the certificate and listens; returns once Guests and Brokers can connect.
+
+        Raises:
+            VerserConfigurationError: a file cannot be used, or the address and port cannot be listened on.
+            VerserUsageError: the Host was started before.
+        """
+        if self._run is not None:
+            raise VerserUsageError("This Host was started before: make a new one with create_verser_host().")
+        core = HostCore(
+            limits=self._limits,
+            authorization=self._authorization,
+            lease_seconds=self._lease_seconds,
+            degraded_seconds=self._degraded_seconds,
+            events=self._events,
+            records=self._records,
+        )
+        tls = self._files.context()
+        try:
+            listener = await listen(
+                self._address,
+                self._given_port,
+                tls=tls,
+                on_session=core.accept,
+                options=self._session_options,
+                on_error=lambda address, error: core.tell(
+                    "handshake-failed", address=address, reason=str(error)
+                ),
+            )
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise VerserConfigurationError(
+                f"Cannot listen on {self._address}, port {self._given_port}: "
+                f"{reason[:1].lower()}{reason[1:]}. Choose another address or port."
+            ) from error
+        self._run = _Run(core, listener)
+        core.tell("listening", address=self._address, port=self.port, url=self.url)
+
+    async def close(
+        self, reason: str = "the Host is closing", timeout: float = DEFAULT_CLOSE_TIMEOUT_SECONDS
+    ) -> None:
+        """Stops: takes no new sessions and streams, finishes requests under way, closes every session.
+
+        Requests that take longer than `timeout` seconds are cut off; 0 cuts them off at once. Does
+        nothing for a Host that is closed, or never was started.
+        """
+        run = self._run
+        if run is None:
+            return
+        if run.closing is None:
+            run.closing = asyncio.ensure_future(run.close(reason, timeout))
+        await asyncio.shield(run.closing)
+
+    async def serve_forever(self) -> None:
+        """Runs until `close` is called elsewhere; cancelled, it closes the Host. Starts it if need be."""
+        run = self._run
+        if run is None:
+            await self.start()
+            run = self._running()
+        try:
+            await run.closed.wait()
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _running(self) -> _Run:
+        if self._run is None:
+            raise VerserUsageError("The Host has not been started: call start() first.")
+        return self._run
+
+    # --- Looking at it --------------------------------------------------------------------
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on, also when port 0 was asked for.
+
+        Raises `VerserUsageError` before `start`.
+        """
+        return self._running().port
+
+    @property
+    def url(self) -> str:
+        """What Guests and Brokers on this machine take as `host_url`, such as `https://127.0.0.1:8443`."""
+        name = "localhost" if self._address in _ANY_ADDRESS else self._address
+        return f"https://[{name}]:{self.port}" if ":" in name else f"https://{name}:{self.port}"
+
+    def get_routes(self) -> list[Route]:
+        """The route table as Brokers see it, degraded routes included."""
+        return list(self._run.core.registry.routes.routes()) if self._run is not None else []
+
+    def get_stats(self) -> HostStats:
+        """How many sessions, Guests, leases and requests there are just now."""
+        if self._run is None:
+            return HostStats(0, 0, 0, 0, 0)
+        core = self._run.core
+        guests = core.registry.guests()
+        return HostStats(
+            sessions=core.sessions,
+            guests=len(guests),
+            idle_leases=sum(guest.pool.idle for guest in guests),
+            queued_requests=sum(guest.pool.waiting for guest in guests),
+            active_requests=core.exchanges.active,
+        )
+
+    def on_lifecycle(self, listener: Callable[[HostEvent], None]) -> Callable[[], None]:
+        """Calls `listener` with everything worth a log line; what is returned ends that.
+
+        Example:
+            host.on_lifecycle(lambda event: print(event.name, dict(event.fields)))
+        """
+        return self._events.add(listener)
+
+    def on_request(self, listener: Callable[[RequestRecord], None]) -> Callable[[], None]:
+        """Calls `listener` with a record of each request once it is over; what is returned ends that."""
+        return self._records.add(listener)
+
+
+def create_verser_host(
+    *,
+    address: str = "127.0.0.1",
+    port: int = 0,
+    tls_cert_file: FilePath | None = None,
+    tls_key_file: FilePath | None = None,
+    tls_key_password: str | None = None,
+    tls_pfx_file: FilePath | None = None,
+    tls_pfx_password: str | None = None,
+    client_ca_file: FilePath | None = None,
+    lease_timeout: float = DEFAULT_LEASE_TIMEOUT_SECONDS,
+    degraded_timeout: float = DEFAULT_DEGRADED_TIMEOUT_SECONDS,
+    limits: HostLimits | None = None,
+    authorization: Authorization | None = None,
+    session_options: SessionOptions | None = None,
+) -> VerserHost:
+    """Makes a Host; no I/O happens before `start()`.
+
+    Args:
+        address: What to listen on: an IP address, or a name that has one.
+        port: 0 takes a free one; `host.port` says which.
+        tls_cert_file, tls_key_file, tls_key_password: The Host's certificate chain and key (PEM).
+        tls_pfx_file, tls_pfx_password: The same as PKCS#12, instead.
+        client_ca_file: Peers must show a certificate that these authorities (PEM) have signed.
+        lease_timeout: How long a request waits for a lease of its Guest, in seconds, where its Broker
+            does not say.
+        degraded_timeout: How long the routes of a Guest that was lost wait for its return, in seconds;
+            0 removes them at once.
+        limits: See `HostLimits`.
+        authorization: Who may register, call and see what; by default everybody everything.
+        session_options: Windows and limits of HTTP/2.
+
+    Raises:
+        VerserUsageError: a value cannot be right.
+
+    Example:
+        async with create_verser_host(tls_cert_file="host.pem", tls_key_file="host-key.pem") as host:
+            await host.serve_forever()
+    """
+    if not 0 <= port <= 65_535:
+        raise VerserUsageError(f"There is no port {port}: choose one from 1 to 65535, or 0 for a free one.")
+    if not lease_timeout >= 0 or not degraded_timeout >= 0:
+        raise VerserUsageError("lease_timeout and degraded_timeout are seconds, 0 or more.")
+    return VerserHost(
+        address=address,
+        port=port,
+        files=_Files(
+            tls_cert_file, tls_key_file, tls_key_password, tls_pfx_file, tls_pfx_password, client_ca_file
+        ),
+        lease_timeout=lease_timeout,
+        degraded_timeout=degraded_timeout,
+        limits=limits if limits is not None else HostLimits(),
+        authorization=authorization if authorization is not None else Authorization(),
+        session_options=session_options if session_options is not None else SessionOptions(),
+    )

@@ -1,0 +1,129 @@
+"""The lease pool of one Guest: idle leases first in, first out, and the requests that wait for one.
+
+A lease is a stream that the Guest opened in advance; it carries one request (protocol.md §5). The
+pool decides only *which* request gets *which* lease and when one has waited long enough; what
+happens on the lease is `exchange.py`. An idle lease is an entry in a dict, and nothing more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Protocol
+
+from verser2_guest_python.errors import LeaseTimeoutError, VerserError
+from verser2_guest_python.http2 import ErrorCode, Http2Error, Stream
+
+
+class LeaseWaiter(Protocol):
+    """A request that wants a lease."""
+
+    def lease_came(self, lease: Stream) -> None:
+        """Called once, from `offer`: the lease is the waiter's now."""
+
+    def lease_failed(self, error: VerserError) -> None:
+        """Called once: no lease will come."""
+
+
+class QueueBudget:
+    """How many requests may wait on the whole Host."""
+
+    __slots__ = ("free",)
+
+    def __init__(self, limit: int) -> None:
+        self.free = limit
+
+
+class LeasePool:
+    """Leases of one Guest's session, and who waits for them."""
+
+    def __init__(self, guest_id: str, *, max_idle: int, max_waiting: int, budget: QueueBudget) -> None:
+        self._guest_id = guest_id
+        self._max_idle = max_idle
+        self._max_waiting = max_waiting
+        self._budget = budget
+        self._idle: OrderedDict[int, Stream] = OrderedDict()
+        self._waiting: OrderedDict[LeaseWaiter, asyncio.TimerHandle] = OrderedDict()
+        self._watch = self._on_idle_event  # one bound method for all idle leases
+
+    @property
+    def idle(self) -> int:
+        """Leases that wait for a request."""
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a lease."""
+        return len(self._waiting)
+
+    @property
+    def full(self) -> bool:
+        """Whether no further idle lease is taken."""
+        return len(self._idle) >= self._max_idle
+
+    def offer(self, lease: Stream) -> None:
+        """A new lease: for the request that has waited longest, else it is idle."""
+        if self._waiting:
+            waiter, timer = self._waiting.popitem(last=False)
+            self._budget.free += 1
+            timer.cancel()
+            waiter.lease_came(lease)
+        else:
+            lease.listener = self._watch
+            self._idle[lease.id] = lease
+
+    def take(self) -> Stream | None:
+        """The lease that has been idle longest, or None."""
+        if not self._idle:
+            return None
+        return self._idle.popitem(last=False)[1]
+
+    def wait(self, waiter: LeaseWaiter, seconds: float) -> None:
+        """Queues a request; raises `LeaseTimeoutError` when there is no room in the queue, or no time."""
+        if seconds <= 0:
+            raise self._error(f"Guest {self._guest_id} has no idle lease", seconds)
+        if len(self._waiting) >= self._max_waiting or self._budget.free <= 0:
+            raise self._error(f"Too many requests wait for a lease of {self._guest_id} already", seconds)
+        self._budget.free -= 1
+        self._waiting[waiter] = asyncio.get_running_loop().call_later(seconds, self._expire, waiter, seconds)
+
+    def forget(self, waiter: LeaseWaiter) -> None:
+        """The request is no longer wanted."""
+        timer = self._waiting.pop(waiter, None)
+        if timer is not None:
+            self._budget.free += 1
+            timer.cancel()
+
+    def fail(self, make_error: Callable[[], VerserError]) -> None:
+        """The Guest is gone: nobody will serve what waits. Each request gets an error of its own."""
+        while self._waiting:
+            waiter, timer = self._waiting.popitem(last=False)
+            self._budget.free += 1
+            timer.cancel()
+            waiter.lease_failed(make_error())
+
+    def _expire(self, waiter: LeaseWaiter, seconds: float) -> None:
+        self.forget(waiter)
+        waiter.lease_failed(self._error(f"No lease of {self._guest_id} came within {seconds:g} s", seconds))
+
+    def _error(self, message: str, seconds: float) -> LeaseTimeoutError:
+        return LeaseTimeoutError(
+            message, context={"targetId": self._guest_id, "timeoutMs": round(seconds * 1000)}
+        )
+
+    def _on_idle_event(self, lease: Stream) -> None:
+        """Something came on an idle lease: it failed, the Guest gave it up, or it speaks unasked."""
+        if lease.error is None and not lease.ended and not lease.unread:
+            return
+        self._idle.pop(lease.id, None)
+        lease.listener = None
+        if lease.error is not None:
+            return
+        if lease.unread:
+            lease.reset(ErrorCode.PROTOCOL_ERROR)
+            return
+        try:
+            lease.write_now(b"", end=True)  # the Guest drains
+        except Http2Error:
+            return

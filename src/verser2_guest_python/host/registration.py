@@ -1,0 +1,131 @@
+"""A registration, from its body to its answer (protocol.md §2).
+
+Apart from the session because everything that decides whether a peer may come in is here, in the
+order in which it is decided.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from verser2_guest_python.errors import AuthorizationDeniedError, InvalidRegistrationError
+from verser2_guest_python.host.answers import error_mark
+from verser2_guest_python.host.authorization import Applicant
+from verser2_guest_python.host.bodies import read_body
+from verser2_guest_python.host.control import ControlStream
+from verser2_guest_python.host.leases import LeasePool
+from verser2_guest_python.host.peers import Broker, Guest
+from verser2_guest_python.http2 import FieldBlock, Http2Error, Stream
+from verser2_guest_python.wire.names import (
+    ERROR_HEADER_EXTENSION,
+    HEADER_ARRAYS_EXTENSION,
+    NDJSON_TYPE,
+    STAGE_EXTENSION,
+)
+from verser2_guest_python.wire.registration import (
+    GUEST,
+    Registration,
+    encode_refusal,
+    encode_registered,
+    parse_registration,
+)
+
+if TYPE_CHECKING:
+    from verser2_guest_python.host.session import PeerSession
+
+EXTENSIONS = (ERROR_HEADER_EXTENSION, HEADER_ARRAYS_EXTENSION, STAGE_EXTENSION)
+"""What of protocol.md §14 is announced to those who register."""
+
+_CONTROL_FIELDS = FieldBlock([(b":status", b"200"), (b"content-type", NDJSON_TYPE)])
+_REFUSED_STATUS = 403
+
+
+async def register(caller: PeerSession, stream: Stream) -> None:
+    """Reads and answers a registration; raises a `VerserError` for one that is to be refused."""
+    core = caller.core
+    try:
+        body = await read_body(stream, core.limits.registration_bytes, "The registration")
+    except Http2Error:
+        return  # the peer changed its mind, or is gone
+    registration = parse_registration(body)
+    _check(caller, registration)
+    reason = core.authorization.refuse_registration(
+        Applicant(
+            peer_id=registration.peer_id,
+            role=registration.role,
+            domains=registration.routed_domains,
+            address=caller.session.peer_address[0],
+            certificate=caller.session.peer_certificate,
+            token=registration.token,
+        )
+    )
+    if reason is not None:
+        _deny(caller, stream, registration, reason)
+        return
+    if caller.session.lost is not None or caller.session.closing:
+        return
+    if registration.role == GUEST:
+        _admit_guest(caller, stream, registration)
+    else:
+        _admit_broker(caller, stream, registration)
+    core.tell(
+        "registered",
+        peer=registration.peer_id,
+        role=registration.role,
+        address=caller.address,
+        domains=list(registration.routed_domains),
+    )
+
+
+def _check(caller: PeerSession, registration: Registration) -> None:
+    limits = caller.core.limits
+    context = {"peerId": registration.peer_id}
+    if len(registration.routed_domains) > limits.domains_per_guest:
+        message = f"A Guest may register at most {limits.domains_per_guest:,} domains."
+        raise InvalidRegistrationError(message, context=context)
+    if caller.core.registry.peer(registration.peer_id) is not None:
+        raise InvalidRegistrationError("Peer is already registered", context=context)
+
+
+def _deny(caller: PeerSession, stream: Stream, registration: Registration, reason: str) -> None:
+    """Refused by policy: the peer is told, and its session ends (protocol.md §2)."""
+    error = AuthorizationDeniedError(reason, context={"peerId": registration.peer_id})
+    core = caller.core
+    core.answers.send_json(stream, _REFUSED_STATUS, encode_refusal(error), error_mark(error))
+    core.tell("refused", address=caller.address, peer=registration.peer_id, code=error.code, reason=reason)
+    caller.end("its registration was refused")
+
+
+def _admit_guest(caller: PeerSession, stream: Stream, registration: Registration) -> None:
+    core = caller.core
+    guest_id = registration.peer_id
+    pool = LeasePool(
+        guest_id,
+        max_idle=core.limits.idle_leases_per_guest,
+        max_waiting=core.limits.queued_requests_per_guest,
+        budget=core.queue_budget,
+    )
+    guest = Guest(guest_id, caller.session, pool, guest_id.encode())
+    caller.registered(guest)
+    core.registry.add_guest(guest, registration.routed_domains)
+    core.answers.send_json(stream, 200, encode_registered(core.registry.routes.routes(), EXTENSIONS))
+
+
+def _admit_broker(caller: PeerSession, stream: Stream, registration: Registration) -> None:
+    core = caller.core
+    broker_id = registration.peer_id
+    control = ControlStream(
+        stream,
+        core.tasks,
+        lambda: core.registry.routes_line(broker_id),
+        max_events=core.limits.unread_control_events,
+        on_overflow=lambda: caller.end("it does not read its control stream"),
+    )
+    broker = Broker(broker_id, caller.session, control)
+    caller.registered(broker)
+    core.registry.add_broker(broker)
+    try:
+        stream.send_fields(_CONTROL_FIELDS)
+    except Http2Error:
+        return  # the session's end is told elsewhere
+    control.start(encode_registered(core.registry.visible_routes(broker_id), EXTENSIONS) + b"\n")

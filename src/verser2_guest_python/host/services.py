@@ -1,0 +1,94 @@
+"""What all requests of a Host share: answers, tasks, limits, and who wants a record of each.
+
+Apart from the exchange because there is one of these, and there are thousands of exchanges.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from verser2_guest_python.errors import VerserError
+from verser2_guest_python.host.answers import Answers
+from verser2_guest_python.host.events import Listeners, RequestRecord
+from verser2_guest_python.host.limits import HostLimits
+from verser2_guest_python.host.tasks import Tasks
+from verser2_guest_python.http2 import FieldBlock
+from verser2_guest_python.wire.broker_request import BrokerRequest
+from verser2_guest_python.wire.names import STAGE_KEY
+
+
+class ExchangeServices:
+    """One object for all exchanges; it also knows how many are under way."""
+
+    def __init__(
+        self, answers: Answers, tasks: Tasks, limits: HostLimits, records: Listeners[RequestRecord]
+    ) -> None:
+        self.answers = answers
+        self.tasks = tasks
+        self.limits = limits
+        self.records = records
+        self.loop = asyncio.get_running_loop()
+        self.active = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._status_blocks: dict[int, FieldBlock] = {}
+
+    def opened(self) -> None:
+        """One more exchange is under way."""
+        self.active += 1
+        if self.active == 1:
+            self._idle.clear()
+
+    def closed(self) -> None:
+        """One is over."""
+        self.active -= 1
+        if not self.active:
+            self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Until none is under way."""
+        await self._idle.wait()
+
+    def status_block(self, status: int) -> FieldBlock:
+        """The constant part of the response fields; one block for each status (at most 400)."""
+        block = self._status_blocks.get(status)
+        if block is None:
+            block = self._status_blocks[status] = FieldBlock([(b":status", b"%d" % status)])
+        return block
+
+    def record(
+        self,
+        request: BrokerRequest,
+        *,
+        domain: str | None,
+        status: int | None,
+        error: str | None,
+        bytes_in: int = 0,
+        bytes_out: int = 0,
+        queued_seconds: float = 0.0,
+        seconds: float = 0.0,
+    ) -> None:
+        """Tells whoever wants to know that a request is over."""
+        self.records.tell(
+            RequestRecord(
+                request_id=request.request_id,
+                source_id=request.source_id,
+                target_id=request.target_id,
+                domain=domain,
+                method=request.method,
+                path=request.path,
+                status=status,
+                error=error,
+                bytes_in=bytes_in,
+                bytes_out=bytes_out,
+                queued_seconds=queued_seconds,
+                seconds=seconds,
+            )
+        )
+
+
+def staged(error: VerserError, stage: str, request_id: str) -> VerserError:
+    """The error with what a Broker wants to know: whether an app may have seen the request (§14)."""
+    error.context[STAGE_KEY] = stage
+    error.context.setdefault("requestId", request_id)
+    return error

@@ -1,0 +1,172 @@
+"""One peer's session on the Host: which stream it opened, and who takes it.
+
+    NEW --registration--> GUEST or BROKER --session lost--> gone
+     |
+     +-- no registration in time: closed
+
+Apart from what the streams carry (registration, revocation, exchanges): this is only the way in, and
+the place that knows who registered here (protocol.md §14 binds leases and requests to that).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from verser2_guest_python.errors import (
+    DisconnectedTargetError,
+    InvalidRegistrationError,
+    LeaseTimeoutError,
+    VerserError,
+    VerserProtocolError,
+)
+from verser2_guest_python.host.peers import Broker, Guest, Peer
+from verser2_guest_python.host.registration import register
+from verser2_guest_python.host.revocation import revoke
+from verser2_guest_python.http2 import ConnectionLost, ErrorCode, FieldBlock, Session, Stream
+from verser2_guest_python.wire import names
+
+if TYPE_CHECKING:
+    from verser2_guest_python.host.core import HostCore
+
+_GUEST_CONTROL_FIELDS = FieldBlock([(b":status", b"200"), (b"content-type", names.NDJSON_TYPE)])
+_LEASE_FIELDS = FieldBlock([(b":status", b"200"), (b"content-type", names.OCTETS_TYPE)])
+
+RequestFields = dict[bytes, bytes]
+
+
+class PeerSession:
+    """A session that a peer opened; `peer` is who registered on it."""
+
+    def __init__(self, core: HostCore, session: Session) -> None:
+        self.core = core
+        self.session = session
+        self.peer: Peer | None = None
+        self._registering = False
+        self._guest_control: Stream | None = None
+        seconds = core.limits.registration_seconds
+        self._deadline = session.loop.call_later(
+            seconds, self.end, f"it did not register within {seconds:g} s"
+        )
+        session.on_stream = self._on_stream
+        session.on_lost = self._on_lost
+
+    @property
+    def address(self) -> str:
+        """Where the peer is, as `address:port`."""
+        host, port = self.session.peer_address[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def end(self, reason: str, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
+        """Closes the session, with the courtesies of protocol.md §12.8."""
+        self._deadline.cancel()
+        self.core.tasks.spawn(self.session.close(code, reason), "verser host: closing a session")
+
+    def registered(self, peer: Peer) -> None:
+        """The registration is accepted."""
+        self._deadline.cancel()
+        self.peer = peer
+
+    # --- Streams --------------------------------------------------------------------------
+
+    def _on_stream(self, stream: Stream) -> None:
+        fields = dict(stream.fields or ())
+        path = fields.get(b":path", b"")
+        handler = _HANDLERS.get(path)
+        try:
+            if self.core.closing:
+                stream.reset(ErrorCode.REFUSED_STREAM)
+            elif handler is None or fields.get(b":method") != b"POST":
+                raise VerserProtocolError("Nothing is served on this path with this method.")
+            else:
+                handler(self, stream, fields)
+        except VerserError as error:
+            self.refuse(stream, path, error)
+
+    def refuse(self, stream: Stream, path: bytes, error: VerserError) -> None:
+        """Answers with an error object, and tells who watches."""
+        self.core.answers.send_error(stream, error)
+        self.core.tell(
+            "refused",
+            address=self.address,
+            peer=self.peer.id if self.peer is not None else None,
+            path=path[:200].decode("latin-1"),
+            code=error.code,
+            reason=error.message,
+        )
+
+    def _on_register(self, stream: Stream, fields: RequestFields) -> None:
+        if self.peer is not None or self._registering:
+            raise InvalidRegistrationError("A peer has registered on this session already.")
+        self._registering = True
+        self.core.tasks.spawn(self._register(stream), "verser host: registration")
+
+    async def _register(self, stream: Stream) -> None:
+        try:
+            await register(self, stream)
+        except VerserError as error:
+            self.refuse(stream, names.REGISTER_PATH, error)
+        finally:
+            self._registering = False
+
+    def _on_guest_control(self, stream: Stream, fields: RequestFields) -> None:
+        self._guest(fields)
+        if self._guest_control is not None and not self._guest_control.closed:
+            raise VerserProtocolError("The control stream is open already.")
+        self._guest_control = stream
+        stream.send_fields(_GUEST_CONTROL_FIELDS)
+        stream.discard()  # a Guest says nothing here (protocol.md §4)
+
+    def _on_lease(self, stream: Stream, fields: RequestFields) -> None:
+        guest = self._guest(fields)
+        if not fields.get(names.LEASE_ID_FIELD):
+            raise VerserProtocolError("A lease needs an id in x-verser-lease-id.")
+        if stream.ended:
+            raise VerserProtocolError("A lease that has ended cannot carry an answer.")
+        if guest.pool.full:
+            raise LeaseTimeoutError(f"{guest.id} has too many idle leases already.")
+        stream.send_fields(_LEASE_FIELDS)
+        guest.pool.offer(stream)
+
+    def _on_revoke(self, stream: Stream, fields: RequestFields) -> None:
+        self.core.tasks.spawn(revoke(self, stream, fields), "verser host: revocation")
+
+    def _on_request(self, stream: Stream, fields: RequestFields) -> None:
+        if not isinstance(self.peer, Broker):
+            raise DisconnectedTargetError("No Broker has registered on this session.")
+        self.core.forwarder.forward(self.peer, stream, stream.fields or ())
+
+    def _guest(self, fields: RequestFields) -> Guest:
+        """The Guest that registered on this session, and names itself."""
+        guest = self.registered_guest(fields)
+        if guest is None:
+            raise DisconnectedTargetError("No Guest of this id has registered on this session.")
+        return guest
+
+    def registered_guest(self, fields: RequestFields) -> Guest | None:
+        """The Guest that registered on this session, if the fields name it."""
+        peer = self.peer
+        named = fields.get(names.PEER_ID_FIELD, b"")
+        return peer if isinstance(peer, Guest) and named == peer.field else None
+
+    # --- The end --------------------------------------------------------------------------
+
+    def _on_lost(self, error: ConnectionLost) -> None:
+        self._deadline.cancel()
+        self.core.forget(self, error.reason)
+        peer = self.peer
+        if peer is None:
+            return
+        self.core.registry.remove(peer)
+        if isinstance(peer, Guest):
+            context = {"targetId": peer.id}
+            peer.pool.fail(lambda: DisconnectedTargetError(f"Guest {peer.id} went away.", context=context))
+
+
+_HANDLERS: Final[dict[bytes, Callable[[PeerSession, Stream, RequestFields], None]]] = {
+    names.REQUEST_PATH: PeerSession._on_request,
+    names.GUEST_LEASE_PATH: PeerSession._on_lease,
+    names.REGISTER_PATH: PeerSession._on_register,
+    names.GUEST_CONTROL_PATH: PeerSession._on_guest_control,
+    names.GUEST_REVOKE_PATH: PeerSession._on_revoke,
+}
