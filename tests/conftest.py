@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
-import io
 import os
 import shutil
 from collections.abc import Callable, Coroutine
@@ -19,6 +18,8 @@ from typing import Any
 import pytest
 
 from tests.support.certificates import Certificates
+
+pytest_plugins = ["pytester"]
 
 LIMIT_SECONDS = 60.0
 CANCEL_SECONDS = 5.0
@@ -124,12 +125,17 @@ async def _supervise(test: Coroutine[Any, Any, None], limit: float) -> None:
 
 
 def _stacks() -> str:
-    text = io.StringIO()
-    for task in asyncio.all_tasks():
-        if task is not asyncio.current_task():
-            text.write(f"\n{task!r}\n")
-            task.print_stack(file=text)
-    return text.getvalue()
+    """What each task waits for, down to the innermost coroutine: asyncio itself shows only the outermost."""
+    lines = []
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        lines.append(f"{task.get_name()}:")
+        waiting: Any = task.get_coro()
+        while waiting is not None:
+            if frame := getattr(waiting, "cr_frame", None) or getattr(waiting, "ag_frame", None):
+                code = frame.f_code
+                lines.append(f'  File "{code.co_filename}", line {frame.f_lineno}, in {code.co_name}')
+            waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "ag_await", None)
+    return "\n".join(lines)
 
 
 def _describe(context: dict[str, Any]) -> str:
