@@ -283,7 +283,7 @@ class VerserBrokerResponse:
         if self._expected is not None and self._received > self._expected:
             self._exchange.end(ErrorCode.PROTOCOL_ERROR)
             raise VerserProtocolError(
-                f"The answer to {self.request_id} is longer than its content-length of {self._expected} bytes.",
+                f"The answer to {self.request_id} is longer than its content-length: {self._expected}.",
                 context=self._exchange.context,
             )
         return chunk
@@ -293,7 +293,7 @@ class VerserBrokerResponse:
         if self._expected is not None and self._received < self._expected:
             self._exchange.end()
             raise StreamFailureError(
-                f"The answer to {self.request_id} was cut off: {self._received} bytes of {self._expected} came.",
+                f"The answer to {self.request_id} was cut off: {self._received} of {self._expected} bytes.",
                 context=self._exchange.context,
             )
         self._exchange.end()

@@ -33,7 +33,7 @@ class TlsFiles:
     pfx_password: str | None = field(default=None, repr=False)
 
     def context(self) -> ssl.SSLContext:
-        """A fresh client context; raises `VerserConfigurationError` that says what is wrong with which file."""
+        """A fresh client context; raises `VerserConfigurationError` that names the file and the fault."""
         self._check()
         try:
             return client_context(
