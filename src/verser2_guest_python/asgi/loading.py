@@ -95,7 +95,7 @@ def load_app(
 def _split(reference: str) -> tuple[str, str]:
     module_name, colon, attribute = reference.partition(":")
     parts = [*module_name.split("."), *attribute.split(".")]
-    if colon and all(part.isidentifier() for part in parts):
+    if colon and all(part.isidentifier() for part in parts) and not module_name.endswith(".py"):
         return module_name, attribute
     hint = _EXAMPLE
     path = module_name.strip().replace("\\", "/").removesuffix(".py").removeprefix("./")
