@@ -1,4 +1,4 @@
-"""Whole frames into writes of one TLS record each, so that no frame straddles a record (protocol.md §12.2)."""
+"""Whole frames into writes of one TLS record each, so that no frame straddles one (protocol.md §12.2)."""
 
 from __future__ import annotations
 

@@ -23,7 +23,9 @@ class PendingWrite:
 
     __slots__ = ("data", "done", "end", "head", "parked", "started", "stream")
 
-    def __init__(self, stream: Stream, data: memoryview, end: bool, head: int, done: asyncio.Future[None]) -> None:
+    def __init__(
+        self, stream: Stream, data: memoryview, end: bool, head: int, done: asyncio.Future[None]
+    ) -> None:
         self.stream = stream
         self.data = data
         self.end = end
@@ -198,8 +200,7 @@ class Sender:
         self._session.wrote()
         if end:
             stream.end_writing()
-        if last:
-            assert stream._pending
+        if last and stream._pending:
             stream._pending.popleft()
             if not write.done.done():
                 write.done.set_result(None)

@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .engine import Engine, EngineError
+from .credit import Credit
+from .engine import Engine
 from .errors import ConnectionLost, ErrorCode, SessionClosing, StreamReset, TooManyStreams
 from .fields import FieldBlock, Fields
-from .options import MIB, SessionOptions
-from .ration import Ration
+from .frames import EngineError
+from .options import SessionOptions
 from .records import pack_records
+from .resets import Resets
 from .sending import Sender
 from .stream import Stream
 
 if TYPE_CHECKING:
     from h2.stream import H2Stream
 
-    from .engine import EngineStream
+    from .frames import EngineStream
     from .tls import TlsTransport
-
-_STALL_CHECKS = 4  # looks at stalled readers within `stalled_read_seconds`
 
 
 class Session:
@@ -42,7 +41,7 @@ class Session:
         lost: Why the session is over, or None.
         closing: GOAWAY was sent or received: no new streams.
         last_rtt: Round trip of the last PING in seconds, or None.
-        unread_bytes: Bytes of all streams that nobody has read yet.
+        credit: Flow-control credit for what the peer sends.
     """
 
     def __init__(self, transport: TlsTransport, is_client: bool, options: SessionOptions) -> None:
@@ -55,24 +54,17 @@ class Session:
         self.lost: ConnectionLost | None = None
         self.closing = False
         self.last_rtt: float | None = None
-        self.unread_bytes = 0
         self.settings_seen = False
         self.touched: list[Stream] = []
         self.engine = Engine(is_client, options, self)
         self.sender = Sender(self)
+        self.credit = Credit(self)
+        self._resets = Resets(self)
         self._transport = transport
         self._opened: list[Stream] = []
         self._reading = False
         self._flush_planned = False
         self._paused = False
-        self._credit = 0  # connection credit that is due but not sent
-        self._withheld = 0  # connection credit held back while too much is unread
-        self._credit_step = min(options.connection_window_bytes // 4, MIB)
-        self._stream_credit_step = max(1, options.stream_window_bytes // 4)
-        self._stall_timer: asyncio.TimerHandle | None = None
-        self._ration = Ration(options.reset_burst, options.resets_per_second, self.loop.time())
-        self._late_resets: deque[tuple[Stream, int]] = deque()
-        self._reset_timer: asyncio.TimerHandle | None = None
         self._pings: dict[bytes, tuple[float, asyncio.Future[float]]] = {}
         self._ping_count = 0
         self._watchers: list[asyncio.Future[None]] = []
@@ -101,6 +93,11 @@ class Session:
         return len(self.engine.live)
 
     @property
+    def unread_bytes(self) -> int:
+        """Bytes of all streams that nobody has read yet."""
+        return self.credit.unread
+
+    @property
     def peer_max_concurrent_streams(self) -> int:
         """How many streams the peer lets us open at a time."""
         return self.engine.peer_max_concurrent_streams
@@ -113,7 +110,9 @@ class Session:
     @property
     def has_room(self) -> bool:
         """Whether DATA may be produced now: the transport takes it, and this turn's share is not used up."""
-        return not self._paused and self.engine.out_bytes < self.options.write_buffer_bytes and self.lost is None
+        return (
+            not self._paused and self.engine.out_bytes < self.options.write_buffer_bytes and self.lost is None
+        )
 
     # --- Streams --------------------------------------------------------------------------
 
@@ -160,91 +159,8 @@ class Session:
     def reset_stream(self, stream: Stream, code: int) -> None:
         """Resets a stream within the ration (§12.10), else later; it counts as reset from now on."""
         if self.lost is None and stream.id in self.engine.live:
-            if not self._late_resets and self._ration.take(self.loop.time()):
-                self.engine.reset(stream, code)
-                self.wrote()
-            else:
-                stream.reset_pending = True
-                self._late_resets.append((stream, code))
-                self._plan_late_resets()
+            self._resets.reset(stream, code)
         stream.fail(StreamReset(code, False))
-
-    def _plan_late_resets(self) -> None:
-        if self._reset_timer is None and self._late_resets:
-            delay = self._ration.wait_seconds(self.loop.time())
-            self._reset_timer = self.loop.call_later(delay, self._send_late_resets)
-
-    def _send_late_resets(self) -> None:
-        self._reset_timer = None
-        while self._late_resets:
-            stream, code = self._late_resets[0]
-            if stream.id in self.engine.live:
-                if not self._ration.take(self.loop.time()):
-                    break
-                self.engine.reset(stream, code)
-                self.wrote()
-            self._late_resets.popleft()
-        self._plan_late_resets()
-
-    # --- Credit (protocol.md §12.4) -------------------------------------------------------
-
-    def on_received(self, size: int) -> None:
-        """DATA came in: connection credit follows receipt while little is unread."""
-        self.unread_bytes += size
-        if self.unread_bytes <= self.options.max_unread_bytes:
-            self._give_credit(size)
-        else:
-            self._withheld += size
-            if self._stall_timer is None:
-                self._watch_stalls()
-
-    def on_consumed(self, stream: Stream, size: int) -> None:
-        """Bytes were taken or dropped: stream credit follows consumption."""
-        stream.unread -= size
-        self.unread_bytes -= size
-        if self._withheld:
-            stream.last_read = self.loop.time()
-            below = self.unread_bytes <= self.options.max_unread_bytes
-            released = self._withheld if below else min(self._withheld, size)
-            self._withheld -= released
-            self._give_credit(released)
-        if not stream.ended and stream.error is None:
-            stream.credit += size
-            if stream.credit >= self._stream_credit_step and self.lost is None:
-                self.engine.credit_stream(stream, stream.credit)
-                stream.credit = 0
-                self.wrote()
-
-    def data_dropped(self, flow_bytes: int) -> None:
-        """DATA of a stream that is closed already."""
-        self._give_credit(flow_bytes)
-
-    def _give_credit(self, size: int) -> None:
-        self._credit += size
-        if self._credit >= self._credit_step and self.lost is None:
-            self.engine.credit_connection(self._credit)
-            self._credit = 0
-            self.wrote()
-
-    def _watch_stalls(self) -> None:
-        now = self.loop.time()
-        for stream in list(self.engine.live.values()):
-            if isinstance(stream, Stream):
-                stream.last_read = max(stream.last_read, now)
-        delay = self.options.stalled_read_seconds / _STALL_CHECKS
-        self._stall_timer = self.loop.call_later(delay, self._reset_stalled)
-
-    def _reset_stalled(self) -> None:
-        self._stall_timer = None
-        if not self._withheld or self.lost is not None:
-            return
-        limit = self.loop.time() - self.options.stalled_read_seconds
-        for stream in list(self.engine.live.values()):
-            if isinstance(stream, Stream) and stream.unread and stream.last_read <= limit:
-                self.reset_stream(stream, ErrorCode.CANCEL)
-                stream.notify()
-        delay = self.options.stalled_read_seconds / _STALL_CHECKS
-        self._stall_timer = self.loop.call_later(delay, self._reset_stalled)
 
     # --- Writing --------------------------------------------------------------------------
 
@@ -290,6 +206,10 @@ class Session:
         self.engine.start()
         self._write_out()
 
+    def data_dropped(self, flow_bytes: int) -> None:
+        """Engine: DATA of a stream that is closed already."""
+        self.credit.dropped(flow_bytes)
+
     def data_received(self, data: bytes) -> None:
         """Plaintext of one transport read; listeners run when all of it was understood (§5)."""
         if self.lost is not None:
@@ -326,14 +246,20 @@ class Session:
             self._call(Stream.notify, stream)
         lingering = self.engine.lingering
         if lingering:
-            for stream_id in [key for key, one in lingering.items() if isinstance(one, Stream) and not one.unread]:
+            for stream_id in [
+                key for key, one in lingering.items() if isinstance(one, Stream) and not one.unread
+            ]:
                 del lingering[stream_id]
+
+    def tell(self, stream: Stream) -> None:
+        """Something befell a stream outside of a read."""
+        self._call(Stream.notify, stream)
 
     def _call(self, function: Callable[[Stream], None], stream: Stream) -> None:
         """A listener's fault is its stream's, not the session's; the loop's handler reports it."""
         try:
             function(stream)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a listener of anybody's, reported right here
             self.loop.call_exception_handler(
                 {"message": f"a listener of {stream!r} failed", "exception": error, "stream": stream}
             )
@@ -464,10 +390,8 @@ class Session:
         if self.lost is not None:
             return
         error = self.lost = ConnectionLost(reason)
-        for timer in (self._stall_timer, self._reset_timer):
-            if timer is not None:
-                timer.cancel()
-        self._late_resets.clear()
+        self.credit.stop()
+        self._resets.stop()
         for _, ping in self._pings.values():
             if not ping.done():
                 ping.set_exception(error)

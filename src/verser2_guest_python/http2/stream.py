@@ -42,13 +42,12 @@ class Stream:
     __slots__ = (
         "__weakref__",
         "_chunks",
-        "credit",
         "_discarding",
         "_pending",
         "_reader",
-        "reset_pending",
         "_touched",
         "_watchers",
+        "credit",
         "ended",
         "error",
         "fields",
@@ -56,6 +55,7 @@ class Stream:
         "id",
         "last_read",
         "listener",
+        "reset_pending",
         "session",
         "unread",
         "write_ended",
@@ -108,7 +108,16 @@ class Stream:
             return b""
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self._chunks = None
-        self.session.on_consumed(self, self.unread)
+        self.session.credit.consumed(self, self.unread)
+        return data
+
+    def take_frame(self) -> bytes:
+        """The bytes of the first DATA frame that waits, without waiting for more."""
+        chunks = self._chunks
+        if not chunks:
+            return b""
+        data = chunks.popleft()
+        self.session.credit.consumed(self, len(data))
         return data
 
     async def read(self, limit: int = 65_536) -> bytes:
@@ -118,17 +127,16 @@ class Stream:
             StreamReset, ConnectionLost: the stream failed; bytes that still waited are dropped.
         """
         while True:
-            if self._chunks:
-                return self._next(limit)
+            chunks = self._chunks
+            if chunks:
+                return self._next(chunks, limit)
             if self.error is not None:
                 raise self.error.with_traceback(None)
-            if self.ended:
+            if self.ended or self._discarding:
                 return b""
             await self._wait_readable()
 
-    def _next(self, limit: int) -> bytes:
-        chunks = self._chunks
-        assert chunks
+    def _next(self, chunks: deque[bytes], limit: int) -> bytes:
         if self.unread <= limit:
             return self.take()
         first = chunks.popleft()
@@ -142,7 +150,7 @@ class Stream:
                 parts.append(chunks.popleft())
                 size += len(parts[-1])
             first = b"".join(parts) if len(parts) > 1 else first
-        self.session.on_consumed(self, len(first))
+        self.session.credit.consumed(self, len(first))
         return first
 
     async def wait_fields(self) -> Fields:
@@ -163,14 +171,20 @@ class Stream:
             self._reader = None
 
     def discard(self) -> None:
-        """Nobody will read the rest: what waits and what comes is credited and dropped."""
+        """Nobody will read the rest: what waits and what comes is credited and dropped.
+
+        A `read` that waits, or comes later, gets `b""`.
+        """
         self._discarding = True
         self._drop_unread()
+        reader = self._reader
+        if reader is not None and not reader.done():
+            reader.set_result(None)
 
     def _drop_unread(self) -> None:
         self._chunks = None
         if self.unread:
-            self.session.on_consumed(self, self.unread)
+            self.session.credit.consumed(self, self.unread)
 
     # --- Writing --------------------------------------------------------------------------
 
@@ -189,9 +203,7 @@ class Stream:
         self._check_writable()
         if head > MAX_PAYLOAD_BYTES:
             raise HeadTooLarge(head)
-        if self._pending or not self.session.sender.send_now(self, data, end):
-            return False
-        return True
+        return not self._pending and self.session.sender.send_now(self, data, end)
 
     async def write(self, data: bytes | memoryview, *, end: bool = False, head: int = 0) -> None:
         """Writes bytes, waiting for windows and transport; with `end`, ends our side behind them.
@@ -255,12 +267,12 @@ class Stream:
     def on_data(self, data: bytes, flow_bytes: int, ended: bool) -> None:
         """A DATA frame."""
         session = self.session
-        session.on_received(flow_bytes)
+        session.credit.received(flow_bytes)
         if ended:
             self.ended = True
         if self._discarding or self.reset_pending:
             self.unread += flow_bytes
-            session.on_consumed(self, flow_bytes)
+            session.credit.consumed(self, flow_bytes)
         elif data:
             self.unread += flow_bytes
             if self._chunks is None:
@@ -268,10 +280,10 @@ class Stream:
             else:
                 self._chunks.append(data)
             if flow_bytes != len(data):  # padding is nobody's to read
-                session.on_consumed(self, flow_bytes - len(data))
+                session.credit.consumed(self, flow_bytes - len(data))
         elif flow_bytes:
             self.unread += flow_bytes
-            session.on_consumed(self, flow_bytes)
+            session.credit.consumed(self, flow_bytes)
         if data or ended:
             self._touch()
 

@@ -1,0 +1,148 @@
+"""From a request's head to the app and back: scope, cycle, and what its end means.
+
+Leases and direct dispatch share it; what carries the request stays behind `RequestExchange`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from time import perf_counter
+from typing import Protocol
+
+from verser2_guest_python.asgi.exceptions import only_disconnected
+from verser2_guest_python.asgi.http import HttpCycle, HttpExchange, Phase
+from verser2_guest_python.asgi.scopes import http_scope
+from verser2_guest_python.errors import VerserError
+from verser2_guest_python.wire.envelopes import RequestHead
+from verser2_guest_python.wire.headers import request_fields
+
+from .apps import Apps
+from .lifecycle import Listeners
+
+_log = logging.getLogger("verser2_guest_python.guest")
+
+APP_FAILED = "The app failed before it answered; the Guest's log says why."
+APP_SILENT = "The app ended without answering."
+NO_APP = "No app is attached for this domain."
+
+_COMPLETE, _CUT = Phase.COMPLETE, Phase.CUT
+
+
+class RequestExchange(HttpExchange, Protocol):
+    """An exchange that can also say that there will be no response."""
+
+    head: RequestHead
+    received: int
+
+    def refuse(self, message: str, code: str = ..., **context: str) -> Awaitable[None] | None:
+        """An error instead of a response."""
+
+
+class Dispatcher:
+    """Runs requests through the attached apps.
+
+    `debug` lets error texts of an app reach the Broker; without it a fixed sentence does.
+    """
+
+    def __init__(
+        self, apps: Apps, listeners: Listeners, *, guest_id: str, root_path: str, debug: bool
+    ) -> None:
+        self.apps = apps
+        self.listeners = listeners
+        self.guest_id = guest_id
+        self.root_path = root_path
+        self.debug = debug
+
+    async def serve(self, exchange: RequestExchange) -> None:
+        """One request from its head to its end. Raises nothing but cancellation."""
+        head = exchange.head
+        listeners = self.listeners
+        started = perf_counter() if listeners else 0.0
+        if listeners:
+            listeners.tell(
+                "request-started",
+                request_id=head.request_id,
+                source_id=head.source_id,
+                method=head.method,
+                path=head.path,
+            )
+        reason: str | None = None
+        status = sent = 0
+        cycle: HttpCycle | None = None
+        try:
+            cycle = self._cycle(exchange)
+        except VerserError as error:
+            reason = error.message
+            await self._refuse(exchange, error.message, error.code)
+        if cycle is None:
+            reason = reason or NO_APP
+        else:
+            await cycle.run()
+            status, sent = cycle.status, cycle.sent
+            if cycle.phase is not _COMPLETE or cycle.error is not None:
+                reason = await self._conclude(exchange, cycle)
+        if listeners:
+            listeners.tell(
+                "request-completed",
+                request_id=head.request_id,
+                source_id=head.source_id,
+                method=head.method,
+                path=head.path,
+                status=status,
+                duration_ms=(perf_counter() - started) * 1_000,
+                bytes_in=exchange.received,
+                bytes_out=sent,
+                reason=reason,
+            )
+
+    def _cycle(self, exchange: RequestExchange) -> HttpCycle:
+        head = exchange.head
+        domain = head.route_domain or head.headers.get("host", "")
+        mounted = self.apps.find(domain)
+        if mounted is None:
+            raise VerserError(NO_APP, code="local-handler-failure")
+        scope = http_scope(
+            method=head.method,
+            target=head.path,
+            headers=request_fields(head.headers),
+            root_path=self.root_path,
+            state=mounted.state,
+            verser={
+                "request_id": head.request_id,
+                "source_id": head.source_id,
+                "guest_id": self.guest_id,
+                "route_domain": domain,
+            },
+        )
+        return HttpCycle(mounted.app, scope, exchange)
+
+    async def _conclude(self, exchange: RequestExchange, cycle: HttpCycle) -> str | None:
+        """What is left to do for a request that did not simply complete; the reason for the log."""
+        error = cycle.error
+        gone = exchange.disconnected
+        if error is not None and not (only_disconnected(error) and (gone or cycle.phase is _CUT)):
+            head = exchange.head
+            _log.error("The app failed on %s %s", head.method, head.path.partition("?")[0], exc_info=error)
+            reason = f"app failed: {type(error).__name__}"
+        elif gone:
+            reason = "cancelled"
+        else:
+            reason = "app ended without a complete response"
+        if cycle.phase in (_COMPLETE, _CUT) or gone:
+            return None if cycle.phase is _COMPLETE and error is None else reason
+        message = (
+            APP_SILENT if error is None else str(error) or type(error).__name__ if self.debug else APP_FAILED
+        )
+        await self._refuse(exchange, message)
+        return reason
+
+    async def _refuse(
+        self, exchange: RequestExchange, message: str, code: str = "local-handler-failure"
+    ) -> None:
+        try:
+            waiting = exchange.refuse(message, code, guestId=self.guest_id, path=exchange.head.path)
+            if waiting is not None:
+                await waiting
+        except OSError:
+            return  # the Broker is gone: nobody waits for this

@@ -1,0 +1,354 @@
+"""`VerserGuest`: the public face of a Guest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from enum import Enum
+from os import PathLike
+from types import TracebackType
+from typing import Any, Self
+
+from verser2_guest_python.asgi.adapters import adapt
+from verser2_guest_python.asgi.types import ASGIApp
+from verser2_guest_python.errors import (
+    RevocationFailedError,
+    VerserConnectionError,
+    VerserUsageError,
+)
+from verser2_guest_python.http2 import Session, SessionOptions
+from verser2_guest_python.peer.address import parse_host_url
+from verser2_guest_python.peer.tls import TlsFiles
+from verser2_guest_python.wire.domains import normalize_domain
+
+from .apps import Apps
+from .demand import Calls
+from .direct import DispatchedResponse, dispatch
+from .dispatch import Dispatcher
+from .keeper import Keeper, KeeperOptions
+from .lifecycle import GuestEvent, Listeners
+from .session import GuestSession
+
+MAX_WEBSOCKET_IDLE_STREAMS = 4  # deployed Hosts refuse the fifth (protocol.md §11)
+
+FilePath = str | PathLike[str]
+
+
+class GuestState(Enum):
+    """Where a Guest is in its life."""
+
+    NEW = "not connected yet"
+    SERVING = "connected, or connecting again"
+    DRAINING = "taking leave"
+    CLOSED = "closed"
+
+
+class VerserGuest:
+    """Serves ASGI apps for some domains through a Host; made by `create_verser_guest`.
+
+    Example:
+        async with create_verser_guest(host_url="https://host:8443", guest_id="a", app=app,
+                                       routed_domains=["a.local.test"]) as guest:
+            await guest.serve_forever()
+    """
+
+    def __init__(
+        self, options: KeeperOptions, dispatcher: Dispatcher, domains: Iterable[str], **limits: int
+    ) -> None:
+        self._options = options
+        self._dispatcher = dispatcher
+        self._domains = tuple(dict.fromkeys(normalize_domain(domain) for domain in domains))
+        self._calls = Calls()
+        self._limits = limits
+        self._state = GuestState.NEW
+        self._keeper = Keeper(options, lambda: self._domains, self._make_session, dispatcher.listeners)
+        self._keeping: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._connecting = asyncio.Lock()
+        self._closed = asyncio.Event()
+
+    def _make_session(self, session: Session, peer_id: str) -> GuestSession:
+        return GuestSession(
+            session,
+            self._options.address,
+            peer_id,
+            self._dispatcher,
+            calls=self._calls,
+            min_waiting=self._limits["min_waiting_streams"],
+            limit_concurrency=self._limits["limit_concurrency"],
+        )
+
+    # --- Facts ----------------------------------------------------------------------------
+
+    @property
+    def guest_id(self) -> str:
+        """The id that it was made with."""
+        return self._options.guest_id
+
+    @property
+    def routed_domains(self) -> tuple[str, ...]:
+        """The domains that it serves; fewer after `revoke_routes`."""
+        return self._domains
+
+    @property
+    def state(self) -> GuestState:
+        """Where it is in its life."""
+        return self._state
+
+    @property
+    def connected(self) -> bool:
+        """Whether it is registered at a Host now."""
+        current = self._keeper.current
+        return current is not None and current.session.lost is None
+
+    # --- Serving --------------------------------------------------------------------------
+
+    def attach(self, app: ASGIApp, domain: str | None = None) -> None:
+        """Serves `domain` with an app of its own; without a domain, all domains that have none.
+
+        Before `connect()`: the app's lifespan begins there.
+        """
+        if self._state is not GuestState.NEW:
+            raise VerserUsageError("An app can be attached before connect() only.")
+        self._dispatcher.apps.attach(adapt(app)[0], domain)
+
+    async def connect(self) -> None:
+        """Starts the app, dials the Host and registers; returns once requests can come.
+
+        From then on the Guest stays registered by itself: a lost session is dialled again.
+
+        Raises:
+            VerserConnectionError: there was no session; `reason` says why.
+            InvalidRegistrationError, AuthorizationDeniedError: the Host refused.
+            VerserConfigurationError: a TLS file cannot be used.
+            LifespanStartupFailed: the app failed in its startup.
+        """
+        async with self._connecting:
+            if self._state is GuestState.SERVING:
+                return
+            self._check_new()
+            await self._dispatcher.apps.startup()
+            await self._keeper.connect()
+            self._state = GuestState.SERVING
+            self._keep(first=False)
+
+    async def serve_forever(self) -> None:
+        """Serves until `close()` is called, and returns after the drain.
+
+        Not connected yet, it connects first, and tries again until a Host is there; only what can
+        never work, or was refused for trust or policy before the first registration, raises.
+        """
+        async with self._connecting:
+            if self._state is GuestState.NEW:
+                await self._dispatcher.apps.startup()
+                self._state = GuestState.SERVING
+                self._keep(first=True)
+        waiter = asyncio.ensure_future(self._closed.wait())
+        try:
+            keeping = self._keeping
+            if keeping is not None:
+                await asyncio.wait((waiter, keeping), return_when=asyncio.FIRST_COMPLETED)
+                if keeping.done() and not keeping.cancelled() and (error := keeping.exception()) is not None:
+                    await self.close(str(error))
+                    raise error
+            await waiter
+        finally:
+            waiter.cancel()
+
+    def _keep(self, *, first: bool) -> None:
+        self._keeping = asyncio.get_running_loop().create_task(
+            self._keeper.run(first=first), name="verser-guest"
+        )
+
+    def _check_new(self) -> None:
+        if self._state is not GuestState.NEW:
+            raise VerserUsageError(f"This Guest is {self._state.value}: make a new one.")
+
+    # --- Routes ---------------------------------------------------------------------------
+
+    async def revoke_routes(self, domains: Iterable[str]) -> None:
+        """Asks the Host to send no new requests for `domains`; those under way are still served.
+
+        Raises:
+            RevocationFailedError: the Host refused all of them, or some (named in the message).
+            VerserConnectionError: not connected.
+        """
+        current = self._keeper.current
+        if current is None or current.session.lost is not None:
+            raise VerserConnectionError("The Guest is not connected: there are no routes to revoke.")
+        wanted = tuple(normalize_domain(domain) for domain in domains)
+        answer = await current.revoke(wanted)
+        for domain in wanted:
+            if domain not in answer.failed:
+                self._dispatcher.listeners.tell("route-revoked", domain=domain)
+        self._domains = tuple(
+            domain for domain in self._domains if domain not in wanted or domain in answer.failed
+        )
+        if answer.failed:
+            raise _partly_revoked(answer.failed)
+
+    async def dispatch_routed_request(
+        self, metadata: Mapping[str, Any], body: bytes | AsyncIterable[bytes] = b""
+    ) -> DispatchedResponse:
+        """Runs one request through the app without a Host, and returns the whole response.
+
+        `metadata` is spelled as on the wire (`requestId`, `method`, `path`, `headers`). A body larger
+        than `max_response_bytes` (10 MiB), or a failing app, is an `error` in what comes back.
+        """
+        if self._state is GuestState.NEW:
+            await self._dispatcher.apps.startup()
+        return await dispatch(self._dispatcher, metadata, body, self._limits["max_response_bytes"])
+
+    def on_lifecycle(self, listener: Callable[[GuestEvent], None]) -> Callable[[], None]:
+        """Calls `listener` with everything that happens; returns a function that ends that.
+
+        A listener that fails is logged and does not hurt the Guest.
+        """
+        return self._dispatcher.listeners.add(listener)
+
+    # --- The end --------------------------------------------------------------------------
+
+    async def close(self, reason: str = "the Guest was closed", timeout: float | None = None) -> None:
+        """Drains, stops the app, and closes: nothing that the Host has sent is lost.
+
+        `timeout` is in seconds, `timeout_graceful_shutdown` (30) without one. Calls that come while
+        it drains wait for the same end.
+        """
+        if self._closing is None:
+            timeout = self._options.drain_timeout if timeout is None else timeout
+            self._closing = asyncio.get_running_loop().create_task(self._close(reason, timeout))
+        await asyncio.shield(self._closing)
+
+    async def _close(self, reason: str, timeout: float) -> None:
+        listeners = self._dispatcher.listeners
+        self._state = GuestState.DRAINING
+        listeners.tell("draining", reason=reason)
+        try:
+            if self._keeping is not None:
+                self._keeping.cancel()
+                await asyncio.wait((self._keeping,))
+            await self._keeper.stop(reason, timeout)
+        finally:
+            await self._dispatcher.apps.shutdown(timeout)
+            self._state = GuestState.CLOSED
+            self._closed.set()
+            listeners.tell("closed", reason=reason)
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _partly_revoked(failed: Mapping[str, str]) -> RevocationFailedError:
+    named = ", ".join(f"{domain} ({why})" for domain, why in failed.items())
+    return RevocationFailedError(f"The Host did not revoke {named}.")
+
+
+def create_verser_guest(
+    *,
+    host_url: str,
+    guest_id: str,
+    routed_domains: Iterable[str],
+    app: ASGIApp | None = None,
+    tls_ca_file: FilePath | None = None,
+    tls_cert_file: FilePath | None = None,
+    tls_key_file: FilePath | None = None,
+    tls_key_password: str | None = None,
+    tls_pfx_file: FilePath | None = None,
+    tls_pfx_password: str | None = None,
+    min_waiting_streams: int = 8,
+    limit_concurrency: int = 1_000,
+    min_waiting_websocket_streams: int = 2,
+    max_websocket_streams: int = 256,
+    max_response_bytes: int = 10 * 1024 * 1024,
+    max_unread_bytes: int = 64 * 1024 * 1024,
+    connect_timeout: float = 10.0,
+    ping_interval: float = 15.0,
+    ping_timeout: float = 10.0,
+    timeout_graceful_shutdown: float = 30.0,
+    reconnect_max_delay: float = 30.0,
+    fail_if_registered: bool = False,
+    handover: bool = True,
+    lifespan: str = "auto",
+    root_path: str = "",
+    debug: bool = False,
+) -> VerserGuest:
+    """A Guest that is not connected yet; does no I/O. Times are in seconds, sizes in bytes.
+
+    Args:
+        host_url: where the Host listens, for example `https://host.example:8443`.
+        guest_id: the peer id; unique on the Host.
+        routed_domains: exact names that this Guest serves; not derived from the id.
+        app: the ASGI app for all domains; others can be attached with `attach`.
+        tls_ca_file: CA certificates in PEM; without it the system's trust store is used.
+        tls_cert_file, tls_key_file, tls_key_password, tls_pfx_file, tls_pfx_password: a client
+            identity, as a PEM pair or as PKCS#12.
+        min_waiting_streams: idle leases kept at rest.
+        limit_concurrency: app calls that run at a time, at most; the rest waits at the Host.
+        min_waiting_websocket_streams: idle WebSocket leases, at most 4.
+        max_websocket_streams: open WebSockets, at most.
+        max_response_bytes: bounds `dispatch_routed_request` only.
+        max_unread_bytes: request bodies that apps have not read yet, before senders slow down.
+        connect_timeout: for name, TCP, TLS and registration, each.
+        ping_interval, ping_timeout: a Host that does not answer a PING in time is lost.
+        timeout_graceful_shutdown: how long a drain may take.
+        reconnect_max_delay: the longest pause between attempts.
+        fail_if_registered: give up when the peer id is taken, instead of trying on.
+        handover: after GOAWAY, register anew before the old session drains.
+        lifespan: `auto`, `on` or `off`.
+        root_path: the path under which the app is mounted (ASGI `root_path`).
+        debug: let error texts of the app reach the Broker.
+
+    Raises:
+        VerserUsageError: an argument that cannot be right; the message names it.
+    """
+    address = parse_host_url(host_url)
+    if not guest_id.strip():
+        raise VerserUsageError("guest_id is empty: give the Guest a name that is unique on its Host.")
+    if not 0 < min_waiting_streams <= limit_concurrency:
+        raise VerserUsageError("min_waiting_streams must be at least 1 and at most limit_concurrency.")
+    if not 0 <= min_waiting_websocket_streams <= MAX_WEBSOCKET_IDLE_STREAMS:
+        raise VerserUsageError(
+            f"min_waiting_websocket_streams must be from 0 to {MAX_WEBSOCKET_IDLE_STREAMS}."
+        )
+    if isinstance(routed_domains, str):
+        raise VerserUsageError("routed_domains is a list of names, not one string.")
+    apps = Apps(lifespan)
+    dispatcher = Dispatcher(apps, Listeners(), guest_id=guest_id.strip(), root_path=root_path, debug=debug)
+    if app is not None:
+        apps.attach(adapt(app)[0], None)
+    options = KeeperOptions(
+        address=address,
+        tls=TlsFiles(
+            ca_file=tls_ca_file,
+            cert_file=tls_cert_file,
+            key_file=tls_key_file,
+            key_password=tls_key_password,
+            pfx_file=tls_pfx_file,
+            pfx_password=tls_pfx_password,
+        ),
+        guest_id=guest_id.strip(),
+        session=SessionOptions(max_unread_bytes=max_unread_bytes),
+        connect_timeout=connect_timeout,
+        ping_interval=ping_interval,
+        ping_timeout=ping_timeout,
+        drain_timeout=timeout_graceful_shutdown,
+        reconnect_max_delay=reconnect_max_delay,
+        fail_if_registered=fail_if_registered,
+        handover=handover,
+    )
+    return VerserGuest(
+        options,
+        dispatcher,
+        routed_domains,
+        min_waiting_streams=min_waiting_streams,
+        limit_concurrency=limit_concurrency,
+        min_waiting_websocket_streams=min_waiting_websocket_streams,
+        max_websocket_streams=max_websocket_streams,
+        max_response_bytes=max_response_bytes,
+    )

@@ -1,0 +1,75 @@
+"""What a Guest tells its listeners: one event object, and the list of those who listen.
+
+Listeners are for logs and metrics: one that fails is reported and hurts nobody else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+_log = logging.getLogger("verser2_guest_python.guest")
+
+LifecycleType: TypeAlias = Literal[
+    "connected",
+    "registered",
+    "disconnected",
+    "reconnecting",
+    "request-started",
+    "request-completed",
+    "route-revoked",
+    "draining",
+    "error",
+    "closed",
+]
+
+Value: TypeAlias = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class GuestEvent:
+    """Something that happened to a Guest.
+
+    `fields` by type: connected, registered: `host`, `guest_id`; disconnected: `reason`;
+    reconnecting: `delay_seconds`, `attempt`, `reason`; request-started: `request_id`, `source_id`,
+    `method`, `path`; request-completed: these and `status`, `duration_ms`, `bytes_in`, `bytes_out`,
+    `reason` (None when all went well); route-revoked: `domain`; draining: `reason`; error: `reason`,
+    `code`; closed: `reason`.
+    """
+
+    type: LifecycleType
+    fields: Mapping[str, Value] = field(default_factory=dict)
+
+
+Listener: TypeAlias = Callable[[GuestEvent], None]
+
+
+class Listeners:
+    """Those who listen, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Listener] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._listeners)
+
+    def add(self, listener: Listener) -> Callable[[], None]:
+        """Adds a listener; the function that comes back takes it away again."""
+        self._listeners.append(listener)
+
+        def remove() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return remove
+
+    def tell(self, kind: LifecycleType, /, **fields: Value) -> None:
+        """Calls every listener; a failure is logged and goes no further."""
+        event = GuestEvent(kind, fields)
+        for listener in tuple(self._listeners):
+            try:
+                listener(event)
+            except Exception:  # noqa: BLE001 - a listener of anybody's, reported right here
+                _log.exception("A lifecycle listener failed on %r", kind)

@@ -1,0 +1,337 @@
+"""Frames that come in: a fast lane for those of every request, h2 itself for all others.
+
+The other half of `engine`. What HTTP/2 forbids ends in `EngineError` here, or in an error of one
+stream where RFC 9113 says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import h2.events
+from h2.connection import AllowedStreamIDs, ConnectionInputs
+from h2.exceptions import H2Error, ProtocolError, StreamClosedError
+from h2.stream import H2Stream, StreamClosedBy, StreamInputs
+from h2.utilities import HeaderValidationFlags, validate_headers
+from hpack.exceptions import HPACKError, OversizedHeaderListError
+
+from .errors import ErrorCode
+from .fields import BlockDecoder, Fields
+from .frames import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADER,
+    HEADERS,
+    ID_MASK,
+    MAX_FRAME_BYTES,
+    MAX_WINDOW,
+    PADDED,
+    PREFACE_BYTES,
+    PRIORITY,
+    PUSH_PROMISE,
+    RST_STREAM,
+    UINT32,
+    WINDOW_UPDATE,
+    EngineError,
+    EngineStream,
+)
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+_RECV_HEADERS = StreamInputs.RECV_HEADERS
+_RECV_DATA = StreamInputs.RECV_DATA
+_RECV_END = StreamInputs.RECV_END_STREAM
+
+_REQUEST = HeaderValidationFlags(
+    is_client=False, is_trailer=False, is_response_header=False, is_push_promise=False
+)
+_RESPONSE = HeaderValidationFlags(
+    is_client=True, is_trailer=False, is_response_header=True, is_push_promise=False
+)
+
+
+class Inbound:
+    """Parses what the peer sends, and keeps h2's state in step."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._h2 = engine.h2
+        self._events = engine.events
+        self._options = engine.options
+        self._live = engine.live
+        self._is_client = engine.is_client
+        self._buffer = b""
+        self._in_header_block = False
+        self._preface_seen = engine.is_client
+        self._decoder = BlockDecoder(engine.h2.decoder)
+        self._validation = _RESPONSE if engine.is_client else _REQUEST
+        self._peer_parity = AllowedStreamIDs.EVEN if engine.is_client else AllowedStreamIDs.ODD
+
+    def feed(self, data: bytes) -> None:
+        """Takes what the transport brought; raises EngineError when the connection cannot go on."""
+        try:
+            self._feed(data)
+        except EngineError as error:
+            self._engine.goaway(error.code)
+            raise
+        except H2Error as error:
+            code = int(getattr(error, "error_code", ErrorCode.PROTOCOL_ERROR))
+            self._h2.clear_outbound_data_buffer()
+            self._engine.goaway(code)
+            raise EngineError(code, f"the peer broke HTTP/2: {error}") from error
+
+    def _feed(self, data: bytes) -> None:
+        if self._buffer:
+            data = self._buffer + data
+        position = 0
+        end = len(data)
+        if not self._preface_seen:
+            if end < PREFACE_BYTES and b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".startswith(data):
+                self._buffer = data
+                return
+            self._h2.receive_data(data[:PREFACE_BYTES])
+            self._preface_seen = True
+            position = PREFACE_BYTES
+        unpack = HEADER.unpack_from
+        live = self._live
+        while end - position >= 9:
+            word, flags, stream_id = unpack(data, position)
+            size, kind = word >> 8, word & 0xFF
+            if size > MAX_FRAME_BYTES:
+                raise EngineError(ErrorCode.FRAME_SIZE_ERROR, f"the peer sent a frame of {size} bytes")
+            start = position + 9
+            stop = start + size
+            if stop > end:
+                break
+            stream_id &= ID_MASK
+            if self._in_header_block:
+                self._through_h2(data[position:stop], kind, flags, stream_id)
+            elif kind == DATA and not flags & PADDED:
+                stream = live.get(stream_id)
+                if stream is None:
+                    self._late_data(stream_id, size)
+                else:
+                    self._data(stream, data[start:stop], size, flags & END_STREAM)
+            elif kind == HEADERS and flags & (END_HEADERS | PADDED | PRIORITY) == END_HEADERS:
+                self._headers(data[start:stop], stream_id, bool(flags & END_STREAM))
+            elif kind == WINDOW_UPDATE and size == 4:
+                self._window_update(UINT32.unpack_from(data, start)[0] & ID_MASK, stream_id)
+            elif kind == GOAWAY and size >= 8 and stream_id == 0:
+                last, code = UINT32.unpack_from(data, start)[0], UINT32.unpack_from(data, start + 4)[0]
+                self._events.goaway_received(last & ID_MASK, code)
+            else:
+                self._through_h2(data[position:stop], kind, flags, stream_id)
+            position = stop
+        self._buffer = data[position:] if position < end else b""
+
+    def _is_idle(self, stream_id: int) -> bool:
+        return stream_id == 0 or stream_id % 2 == 0 or stream_id > self._engine.highest_id
+
+    def _data(self, stream: EngineStream, data: bytes, size: int, end: int) -> None:
+        h2_stream = stream.h2
+        self._consume_connection_window(size)
+        window = h2_stream._inbound_window_manager
+        window.current_window_size -= size
+        if window.current_window_size < 0:
+            raise EngineError(
+                ErrorCode.FLOW_CONTROL_ERROR, f"the peer overran the window of stream {stream.id}"
+            )
+        machine = h2_stream.state_machine
+        try:
+            machine.process_input(_RECV_DATA)
+        except StreamClosedError:  # DATA behind its own END_STREAM
+            self._events.data_dropped(size)
+            self._engine.put(
+                HEADER.pack(4 << 8 | RST_STREAM, 0, stream.id) + UINT32.pack(ErrorCode.STREAM_CLOSED)
+            )
+            self._engine.release(stream, StreamClosedBy.SEND_RST_STREAM)
+            stream.on_reset(ErrorCode.STREAM_CLOSED)
+            return
+        if end:
+            machine.process_input(_RECV_END)
+            stream.on_data(data, size, True)
+            self._engine.release_if_closed(stream)
+        else:
+            stream.on_data(data, size, False)
+
+    def _late_data(self, stream_id: int, size: int) -> None:
+        """DATA for a stream that is closed already (RFC 9113 §5.1): it only counts for the window."""
+        if self._is_idle(stream_id):
+            raise EngineError(ErrorCode.PROTOCOL_ERROR, f"the peer sent DATA on idle stream {stream_id}")
+        self._consume_connection_window(size)
+        self._events.data_dropped(size)
+
+    def _consume_connection_window(self, size: int) -> None:
+        window = self._h2._inbound_flow_control_window_manager
+        window.current_window_size -= size
+        if window.current_window_size < 0:
+            raise EngineError(ErrorCode.FLOW_CONTROL_ERROR, "the peer overran the connection window")
+
+    def _headers(self, block: bytes, stream_id: int, end: bool) -> None:
+        fields = self._decoder.remembered(block)
+        well_formed = True
+        if fields is None:
+            fields, well_formed = self._decode(block)
+        stream = self._live.get(stream_id)
+        if stream is None:
+            if not self._is_idle(stream_id):
+                return  # closed meanwhile
+            stream = self._begin(stream_id)
+        machine = stream.h2.state_machine
+        if self._is_client and well_formed and fields[0][1][:1] == b"1" and fields[0][0] == b":status":
+            machine.process_input(StreamInputs.RECV_INFORMATIONAL_HEADERS)
+            return
+        trailers = machine.headers_received
+        machine.process_input(_RECV_HEADERS)
+        if end:
+            machine.process_input(_RECV_END)
+        if trailers:
+            if not end:
+                raise EngineError(ErrorCode.PROTOCOL_ERROR, "the peer sent trailers without END_STREAM")
+            stream.on_end()
+        elif not well_formed:
+            self._events.fields_malformed(stream)
+            return
+        else:
+            stream.on_fields(fields, end)
+        if end:
+            self._engine.release_if_closed(stream)
+
+    def _decode(self, block: bytes) -> tuple[Fields, bool]:
+        try:
+            fields, keep = self._decoder.decode(block)
+        except OversizedHeaderListError as error:
+            raise EngineError(
+                ErrorCode.ENHANCE_YOUR_CALM, f"the peer sent too large headers: {error}"
+            ) from error
+        except HPACKError as error:
+            raise EngineError(ErrorCode.COMPRESSION_ERROR, f"the peer broke HPACK: {error}") from error
+        try:
+            for _ in validate_headers(fields, self._validation):
+                pass
+        except ProtocolError:
+            return fields, False  # trailers look malformed here, and are dropped without being read
+        if keep:
+            self._decoder.remember(block, fields)
+        return fields, True
+
+    def _begin(self, stream_id: int) -> EngineStream:
+        """The peer opens a stream."""
+        if self._is_client:
+            raise EngineError(ErrorCode.PROTOCOL_ERROR, f"the peer opened stream {stream_id}")
+        if not self._engine.settled:
+            self._h2.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
+            self._engine.settled = True
+        if len(self._live) >= self._options.max_concurrent_streams:
+            raise EngineError(ErrorCode.ENHANCE_YOUR_CALM, "the peer opened too many streams")
+        h2_stream = self._h2._begin_new_stream(stream_id, self._peer_parity)
+        return self._adopt(stream_id, h2_stream)
+
+    def _adopt(self, stream_id: int, h2_stream: H2Stream) -> EngineStream:
+        self._engine.highest_id = max(self._engine.highest_id, stream_id)
+        h2_stream.request_method = b"HEAD"
+        stream = self._live[stream_id] = self._events.stream_opened(stream_id, h2_stream)
+        return stream
+
+    def _window_update(self, increment: int, stream_id: int) -> None:
+        if increment == 0:
+            raise EngineError(ErrorCode.PROTOCOL_ERROR, "the peer sent an empty window update")
+        if stream_id == 0:
+            self._h2.outbound_flow_control_window += increment
+            if self._h2.outbound_flow_control_window > MAX_WINDOW:
+                raise EngineError(ErrorCode.FLOW_CONTROL_ERROR, "the peer's connection window is too large")
+            self._events.connection_window_opened()
+            return
+        stream = self._live.get(stream_id)
+        if stream is None:
+            if self._is_idle(stream_id):
+                raise EngineError(
+                    ErrorCode.PROTOCOL_ERROR, f"the peer sent WINDOW_UPDATE on idle stream {stream_id}"
+                )
+            return
+        stream.h2.outbound_flow_control_window += increment
+        if stream.h2.outbound_flow_control_window > MAX_WINDOW:
+            raise EngineError(
+                ErrorCode.FLOW_CONTROL_ERROR, f"the peer's window of stream {stream_id} is too large"
+            )
+        stream.on_window()
+
+    # --- Everything else ------------------------------------------------------------------
+
+    def _through_h2(self, frame: bytes, kind: int, flags: int, stream_id: int) -> None:
+        if kind in (HEADERS, CONTINUATION, PUSH_PROMISE):
+            self._in_header_block = not flags & END_HEADERS
+        elif kind == RST_STREAM:
+            self._reset_received(frame, stream_id)
+            return
+        elif kind == DATA and stream_id not in self._live:
+            self._late_data(stream_id, len(frame) - 9)
+            return
+        for event in self._h2.receive_data(frame):
+            handler = _HANDLERS.get(type(event))
+            if handler is not None:
+                handler(self, event)
+        self._engine.collect()
+
+    def _reset_received(self, frame: bytes, stream_id: int) -> None:
+        if len(frame) != 13 or self._is_idle(stream_id):
+            raise EngineError(
+                ErrorCode.PROTOCOL_ERROR, f"the peer sent a wrong RST_STREAM for stream {stream_id}"
+            )
+        code = UINT32.unpack_from(frame, 9)[0]
+        stream = self._live.get(stream_id)
+        if stream is not None:
+            stream.h2.state_machine.process_input(StreamInputs.RECV_RST_STREAM)
+            self._engine.release(stream, StreamClosedBy.RECV_RST_STREAM)
+        else:
+            stream = self._engine.lingering.pop(stream_id, None)
+        if stream is not None:
+            stream.on_reset(code)
+
+    def _on_headers(self, event: h2.events.RequestReceived | h2.events.ResponseReceived) -> None:
+        stream_id = event.stream_id
+        h2_stream = self._h2.streams[stream_id]
+        h2_stream._expected_content_length = None
+        stream = self._live.get(stream_id)
+        if stream is None:
+            if len(self._live) >= self._options.max_concurrent_streams:
+                raise EngineError(ErrorCode.ENHANCE_YOUR_CALM, "the peer opened too many streams")
+            self._engine.settled = True
+            stream = self._adopt(stream_id, h2_stream)
+        stream.on_fields(tuple(event.headers), event.stream_ended is not None)
+        self._engine.release_if_closed(stream)
+
+    def _on_padded_data(self, event: h2.events.DataReceived) -> None:
+        stream = self._live.get(event.stream_id)
+        if stream is None:
+            self._events.data_dropped(event.flow_controlled_length)
+            return
+        stream.on_data(bytes(event.data), event.flow_controlled_length, event.stream_ended is not None)
+        self._engine.release_if_closed(stream)
+
+    def _on_trailers(self, event: h2.events.TrailersReceived) -> None:
+        stream = self._live.get(event.stream_id)
+        if stream is not None:
+            stream.on_end()
+            self._engine.release_if_closed(stream)
+
+    def _on_remote_settings(self, event: h2.events.RemoteSettingsChanged) -> None:
+        self._events.settings_received()
+
+    def _on_ping_ack(self, event: h2.events.PingAckReceived) -> None:
+        self._events.ping_answered(event.ping_data)
+
+
+_HANDLERS: dict[type, Callable[[Inbound, object], None]] = {
+    h2.events.RequestReceived: Inbound._on_headers,  # type: ignore[dict-item]
+    h2.events.ResponseReceived: Inbound._on_headers,  # type: ignore[dict-item]
+    h2.events.TrailersReceived: Inbound._on_trailers,  # type: ignore[dict-item]
+    h2.events.DataReceived: Inbound._on_padded_data,  # type: ignore[dict-item]
+    h2.events.RemoteSettingsChanged: Inbound._on_remote_settings,  # type: ignore[dict-item]
+    h2.events.PingAckReceived: Inbound._on_ping_ack,  # type: ignore[dict-item]
+}
