@@ -42,7 +42,7 @@ class PeerSession:
         self.core = core
         self.session = session
         self.peer: Peer | None = None
-        self._registering = False
+        self._registering: Stream | None = None
         self._guest_control: Stream | None = None
         seconds = core.limits.registration_seconds
         self._deadline = session.loop.call_later(
@@ -96,9 +96,9 @@ class PeerSession:
         )
 
     def _on_register(self, stream: Stream, fields: RequestFields) -> None:
-        if self.peer is not None or self._registering:
+        if self.peer is not None or (self._registering is not None and not self._registering.closed):
             raise InvalidRegistrationError("A peer has registered on this session already.")
-        self._registering = True
+        self._registering = stream
         self.core.tasks.spawn(self._register(stream), "verser host: registration")
 
     async def _register(self, stream: Stream) -> None:
@@ -106,8 +106,6 @@ class PeerSession:
             await register(self, stream)
         except VerserError as error:
             self.refuse(stream, names.REGISTER_PATH, error)
-        finally:
-            self._registering = False
 
     def _on_guest_control(self, stream: Stream, fields: RequestFields) -> None:
         self._guest(fields)
