@@ -123,7 +123,7 @@ class Lifespan:
             self._phase = self._judge_unanswered()
         if self._phase is LifespanPhase.FAILED:
             await self._let_return(self._task, _RETURN_SECONDS)
-            raise self._startup_failure() from self._error
+            raise self._startup_failure() from (None if self._told() else self._error)
 
     async def shutdown(self, timeout: float | None = None) -> None:
         """Stop the app and wait until it has stopped.
@@ -211,11 +211,11 @@ class Lifespan:
         self._shutdown_over.set()
 
     def _told(self) -> bool:
-        # Frameworks raise once more what they have said with lifespan.shutdown.failed; and an app that
-        # asks for another message after its answer has done all that it had to do
-        return self._failure is not None or (
-            self._shutdown_over.is_set() and isinstance(self._error, AsgiRuleError)
-        )
+        # Frameworks raise once more what they have said with a …failed message; and an app that asks for
+        # a message after its last answer has done all that it had to do
+        if self._failure is not None:
+            return True
+        return self._shutdown_over.is_set() and isinstance(self._error, AsgiRuleError)
 
     def _log_error(self, what: str) -> None:
         if self._error is not None:
@@ -248,11 +248,17 @@ class Lifespan:
         if not self._startup_received:
             self._startup_received = True
             return {"type": "lifespan.startup"}
+        if self._phase is LifespanPhase.FAILED:
+            raise self._nothing_follows("lifespan.startup.failed")
         await self._shutdown_asked.wait()
         if self._shutdown_received:
-            raise AsgiRuleError(f"receive() after lifespan.shutdown: nothing follows it ({_SPECIFICATION}).")
+            raise self._nothing_follows("lifespan.shutdown")
         self._shutdown_received = True
         return {"type": "lifespan.shutdown"}
+
+    def _nothing_follows(self, last: str) -> AsgiRuleError:
+        # An error where waiting would do too, so that an app that loops over receive() ends by itself
+        return AsgiRuleError(f"receive() after {last}: no message follows it ({_SPECIFICATION}).")
 
     async def _send(self, message: Message) -> None:
         kind = message.get("type")
