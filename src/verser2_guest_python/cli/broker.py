@@ -12,6 +12,7 @@ from verser2_guest_python.cli.parameters import (
     HELP_WIDTH,
     GroupedCommand,
     GroupedOption,
+    above_zero,
     given_settings,
     setting_options,
 )
@@ -38,12 +39,23 @@ def _refuse_insecure(context: click.Context, _parameter: click.Parameter, value:
         )
 
 
-@click.group(context_settings={"max_content_width": HELP_WIDTH})
-def broker() -> None:
+class _Methods(click.Group):
+    """Shows the methods in the order in which people look for them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_METHODS)
+
+
+@click.group(cls=_Methods, invoke_without_command=True, context_settings={"max_content_width": HELP_WIDTH})
+@click.pass_context
+def broker(context: click.Context) -> None:
     """Send a request to an app through a Host.
 
+    URL is http://domain/path, https://domain/path or just domain/path.
     Without --host-url a running `verser2-guest dev` is used.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def _request_options(*, with_body: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -64,7 +76,8 @@ def _request_options(*, with_body: bool) -> Callable[[Callable[..., Any]], Calla
                 "--timeout",
                 cls=GroupedOption,
                 group=_REQUEST,
-                type=click.FloatRange(min=0, min_open=True),
+                type=float,
+                callback=above_zero,
                 metavar="SECONDS",
                 help="Time for all of it, connecting included.  [default: no limit]",
             ),
@@ -104,10 +117,11 @@ def _request_options(*, with_body: bool) -> Callable[[Callable[..., Any]], Calla
 
 
 def _add_method(method: str) -> None:
+    article = "an" if method == "options" else "a"
+    sentence = f"Send {article} {method.upper()} request and write the answer's body to standard output."
+
     @broker.command(
-        method,
-        cls=GroupedCommand,
-        help=f"Send a {method.upper()} request to URL: http://domain/path or domain/path.",
+        method, cls=GroupedCommand, short_help=f"Send {article} {method.upper()} request.", help=sentence
     )
     @_request_options(with_body=method in _WITH_BODY)
     def command(

@@ -7,6 +7,7 @@ way they came.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -17,7 +18,8 @@ from verser2_guest_python.service.environment import shown_variable
 from verser2_guest_python.service.options import GROUP_TLS, OPTIONS, Kind, Option, options
 
 HELP_WIDTH: Final = 100
-OTHER_OPTIONS: Final = "Other options"
+OTHER_OPTIONS: Final = "Options"
+_FLAG_COLUMN_WIDTH: Final = 36
 
 # What is said under a group's heading, before its options
 _NOTES: Final[Mapping[str, str]] = MappingProxyType(
@@ -28,6 +30,13 @@ _NOTES: Final[Mapping[str, str]] = MappingProxyType(
         )
     }
 )
+
+
+def above_zero(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
+    """A callback for options that hold a time: it has to be one."""
+    if value is not None and not 0 < value < math.inf:
+        raise click.BadParameter(f"{value:g} is not a number of seconds above 0.")
+    return value
 
 
 class GroupedOption(click.Option):
@@ -48,14 +57,14 @@ class GroupedCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:
                 groups.setdefault(getattr(parameter, "group", OTHER_OPTIONS), []).append(record)
-        for heading, records in groups.items():
+        for heading, records in sorted(groups.items(), key=lambda group: group[0] == OTHER_OPTIONS):
             with formatter.section(heading):
                 if heading in _NOTES and any("--tls-key-file" in names for names, _ in records):
                     formatter.write_text(_NOTES[heading])
-                formatter.write_dl(records)
+                formatter.write_dl(records, col_max=_FLAG_COLUMN_WIDTH)
 
 
 def setting_options(

@@ -1,0 +1,85 @@
+"""The settings model: command line over environment over defaults, mistakes told in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from verser2_guest_python.errors import VerserConfigurationError, VerserUsageError
+from verser2_guest_python.service.options import OPTIONS
+from verser2_guest_python.service.settings import Settings, load_settings, setting_keys
+
+
+def test_every_option_is_a_setting_with_the_same_default() -> None:
+    settings = load_settings({})
+    known = set(setting_keys(Settings))
+    for key, option in OPTIONS.items():
+        assert key in known
+        if option.default is None:
+            continue
+        value: object = settings
+        for name in key.split("."):
+            value = getattr(value, name)
+        assert (str(value) if isinstance(value, Path) else value) == option.default, key
+
+
+def test_the_command_line_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERSER_HOST_URL", "https://env.test")
+    monkeypatch.setenv("VERSER_GUEST_ID", "from-env")
+    monkeypatch.setenv("VERSER_TLS_CA_FILE", "env.pem")
+    monkeypatch.setenv("VERSER_TLS_KEY_FILE", "env-key.pem")
+    settings = load_settings({"host_url": "https://flag.test", "tls.ca_file": "flag.pem"})
+    assert settings.host_url == "https://flag.test"
+    assert settings.guest_id == "from-env"
+    assert settings.tls.ca_file == Path("flag.pem")
+    assert settings.tls.key_file == Path("env-key.pem")
+
+
+def test_domains_come_one_by_one_and_in_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings({"routed_domains": ("a.test", "b.test,c.test")}).routed_domains == (
+        "a.test",
+        "b.test",
+        "c.test",
+    )
+    monkeypatch.setenv("VERSER_GUEST_DOMAIN", "d.test, e.test")
+    assert load_settings({}).routed_domains == ("d.test", "e.test")
+
+
+def test_groups_come_from_nested_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERSER_LEASES__LIMIT_CONCURRENCY", "64")
+    monkeypatch.setenv("VERSER_LOG__ACCESS_LOG", "off")
+    monkeypatch.setenv("VERSER_LOG__LEVEL", "DEBUG")
+    settings = load_settings({"leases.min_waiting_streams": "4"})
+    assert (settings.leases.limit_concurrency, settings.leases.min_waiting_streams) == (64, 4)
+    assert settings.log.access_log is False
+    assert settings.log.level == "debug"
+
+
+def test_a_bad_value_is_told_with_the_flag_that_gave_it() -> None:
+    with pytest.raises(VerserUsageError, match="'many' of --limit-concurrency does not fit: it should be"):
+        load_settings({"leases.limit_concurrency": "many"})
+
+
+def test_a_bad_value_is_told_with_the_variable_that_gave_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERSER_SESSION__CONNECT_TIMEOUT", "-1")
+    with pytest.raises(VerserUsageError, match="'-1' of VERSER_SESSION__CONNECT_TIMEOUT does not fit"):
+        load_settings({})
+
+
+def test_aliases_that_contradict_each_other_are_a_configuration_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VERSER_ROUTED_DOMAINS", "a.test")
+    monkeypatch.setenv("VERSER_GUEST_DOMAIN", "b.test")
+    with pytest.raises(VerserConfigurationError, match="VERSER_ROUTED_DOMAINS and VERSER_GUEST_DOMAIN"):
+        load_settings({})
+
+
+def test_passwords_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERSER_TLS_KEY_PASSWORD", "hunter2")
+    settings = load_settings({})
+    assert settings.tls.key_password is not None
+    assert settings.tls.key_password.get_secret_value() == "hunter2"
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in settings.model_dump_json()
