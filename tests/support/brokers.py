@@ -28,5 +28,8 @@ async def scripted(
 ) -> AsyncIterator[tuple[ScriptedHost, VerserBroker]]:
     """A scripted Host with a route for `DOMAIN`, and a Broker that is connected to it."""
     host_options.setdefault("routes", ROUTES)
-    async with scripted_host(certs, **host_options) as host, broker_at(host, certs, **(broker or {})) as client:
+    async with (
+        scripted_host(certs, **host_options) as host,
+        broker_at(host, certs, **(broker or {})) as client,
+    ):
         yield host, client

@@ -230,5 +230,5 @@ async def read_all(stream: Stream) -> bytes:
 
 def raw_reset(stream: Stream, code: int) -> None:
     """A RST_STREAM frame, also where both sides have ended and the library would send none."""
-    stream.session.engine._put(struct.pack(">LBLL", 4 << 8 | _RST_STREAM, 0, stream.id, code))
+    stream.session.engine.put(struct.pack(">LBLL", 4 << 8 | _RST_STREAM, 0, stream.id, code))
     stream.session.wrote()

@@ -45,9 +45,9 @@ class ControlStream:
                 return parse_registration_answer(status, await _whole(stream))
             while not self._early:
                 chunk = await stream.read()
-                if not chunk:
+                self._early = self._lines.feed(chunk or b"\n")  # a refusal may end without a newline
+                if not chunk and not self._early:
                     raise StreamFailureError("The Host ended the registration before it answered.")
-                self._early = self._lines.feed(chunk)
         except Http2Error as error:
             raise verser_error(error) from error
         return parse_registration_answer(status, self._early.pop(0))
