@@ -25,13 +25,11 @@ from verser2_guest_python.host.answers import ERROR_STATUS, dismiss
 from verser2_guest_python.host.leases import LeasePool
 from verser2_guest_python.host.response import Answer, read_answer
 from verser2_guest_python.host.services import ExchangeServices, staged
+from verser2_guest_python.host.upload import CHUNK_BYTES, Upload
 from verser2_guest_python.http2 import ConnectionLost, ErrorCode, Http2Error, Stream
 from verser2_guest_python.wire.broker_request import BrokerRequest
 from verser2_guest_python.wire.envelopes import EnvelopeParser
 from verser2_guest_python.wire.names import STAGE_QUEUED, STAGE_SENT
-
-_DIRECT_BYTES = 262_144  # more than this is not passed on in one piece
-_CHUNK_BYTES = 65_536
 
 
 class State(IntEnum):
@@ -49,7 +47,6 @@ class Exchange:
 
     __slots__ = (
         "_broker",
-        "_bytes_in",
         "_bytes_out",
         "_domain",
         "_downloader",
@@ -66,8 +63,7 @@ class Exchange:
         "_started",
         "_state",
         "_status",
-        "_uploaded",
-        "_uploader",
+        "_upload",
     )
 
     def __init__(
@@ -91,11 +87,9 @@ class Exchange:
         self._status: int | None = None
         self._left: int | None = None  # bytes that the answer's content-length still promises
         self._skip_body = False
-        self._uploaded = False
-        self._uploader: asyncio.Task[None] | None = None
+        self._upload: Upload | None = None
         self._downloader: asyncio.Task[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
-        self._bytes_in = 0
         self._bytes_out = 0
         self._started = services.loop.time()
         self._sent = self._started
@@ -117,15 +111,17 @@ class Exchange:
 
     def lease_came(self, lease: Stream) -> None:
         """The pool: this lease is ours."""
+        services = self._services
         self._lease = lease
         self._state = State.SENT
-        self._sent = self._services.loop.time()
+        self._sent = services.loop.time()
         lease.listener = self._on_lease
         head, self._head = self._head, b""
+        self._upload = Upload(self, services.tasks, self._broker, lease)
         try:
-            self._upload(lease, head)
+            self._upload.pass_on(head)
         except Exception:
-            self._break()
+            self.broke()
             raise
 
     def lease_failed(self, error: VerserError) -> None:
@@ -138,58 +134,21 @@ class Exchange:
         try:
             if broker.error is not None or broker.write_error is not None:
                 self._broker_left()
-            elif self._lease is not None and self._uploader is None and not self._uploaded:
-                self._upload(self._lease, b"")
+            elif self._upload is not None:
+                self._upload.pass_on()
         except Exception:
-            self._break()
+            self.broke()
             raise
 
-    def _upload(self, lease: Stream, head: bytes) -> None:
-        """Passes on what has come, with the envelope head before it the first time."""
-        broker = self._broker
-        data = broker.take() if broker.unread <= _DIRECT_BYTES else b""
-        end = broker.at_end
-        self._bytes_in += len(data)
-        if head:
-            data = head + data if data else head
-        if data or end:
-            try:
-                passed = lease.write_now(data, end=end, head=len(head))
-            except Http2Error:
-                self._check_lease(lease)
-                return
-            if passed and end:
-                self._upload_done()
-        else:
-            passed = True
-        if not passed or broker.unread:
-            work = self._upload_slowly(lease, b"" if passed else data, end, 0 if passed else len(head))
-            self._uploader = self._services.tasks.spawn(work, "verser host: upload")
-
-    async def _upload_slowly(self, lease: Stream, data: bytes, end: bool, head: int) -> None:
-        broker = self._broker
-        try:
-            await lease.write(data, end=end, head=head)
-            while not end:
-                data = await broker.read(_CHUNK_BYTES)
-                end = broker.at_end
-                self._bytes_in += len(data)
-                await lease.write(data, end=end)
-        except Http2Error:
-            self._uploader = None
-            if not self._check_broker():
-                self._check_lease(lease)
-            return
-        except Exception:
-            self._break()
-            raise
-        self._uploader = None
-        self._upload_done()
-
-    def _upload_done(self) -> None:
-        self._uploaded = True
+    def upload_done(self) -> None:
+        """The upload: all of it has passed."""
         if self._state is State.ANSWERED:
             self._close()
+
+    def upload_failed(self) -> None:
+        """The upload: one of the two streams failed."""
+        if not self._check_broker():
+            self._check_lease()
 
     # --- The answer -----------------------------------------------------------------------
 
@@ -209,7 +168,7 @@ class Exchange:
                 if data or end:
                     self._pass_on(lease, data, end)
         except Exception:
-            self._break()
+            self.broke()
             raise
 
     def _read_head(self, lease: Stream, data: bytes) -> None:
@@ -282,7 +241,7 @@ class Exchange:
         try:
             await broker.write(data, end=end)
             while not end:
-                data = await lease.read(_CHUNK_BYTES)
+                data = await lease.read(CHUNK_BYTES)
                 end = lease.at_end
                 if not self._count(len(data), end):
                     return
@@ -290,10 +249,10 @@ class Exchange:
         except Http2Error:
             self._downloader = None
             if not self._check_broker():
-                self._check_lease(lease)
+                self._check_lease()
             return
         except Exception:
-            self._break()
+            self.broke()
             raise
         self._downloader = None
         self._answered()
@@ -315,7 +274,7 @@ class Exchange:
         """The Broker has the whole answer. The rest of its upload may still pass, for a moment."""
         self._state = State.ANSWERED
         self._record(None)
-        if self._uploaded:
+        if self._upload is None or self._upload.done:
             self._close()
         else:
             services = self._services
@@ -336,16 +295,18 @@ class Exchange:
         self._broker_left()
         return True
 
-    def _check_lease(self, lease: Stream) -> None:
+    def _check_lease(self) -> None:
         """A write to the lease failed."""
-        if self._state is State.DONE:
+        lease = self._lease
+        if self._state is State.DONE or lease is None:
             return
         if lease.error is not None:
             self._lease_lost(lease.error)
             return
         # The Guest has answered in full and wants no more of the upload (RFC 9113 §8.1).
         self._broker.discard()
-        self._uploaded = True
+        if self._upload is not None:
+            self._upload.stop()
         if self._state is State.ANSWERED:
             dismiss(self._broker)
             self._close()
@@ -402,7 +363,7 @@ class Exchange:
         self._record(error.code)
         self._close()
 
-    def _break(self) -> None:
+    def broke(self) -> None:
         """A fault of our own, which whoever called reports: neither side may be left waiting."""
         if self._state is not State.DONE:
             self._broker.reset(ErrorCode.INTERNAL_ERROR)
@@ -420,9 +381,10 @@ class Exchange:
             self._lease.listener = None
         if self._linger is not None:
             self._linger.cancel()
-        for task in (self._uploader, self._downloader):
-            if task is not None:
-                task.cancel()
+        if self._upload is not None:
+            self._upload.stop()
+        if self._downloader is not None:
+            self._downloader.cancel()
         self._services.closed()
 
     def _record(self, error: str | None) -> None:
@@ -435,7 +397,7 @@ class Exchange:
             domain=self._domain,
             status=self._status,
             error=error,
-            bytes_in=self._bytes_in,
+            bytes_in=self._upload.bytes if self._upload is not None else 0,
             bytes_out=self._bytes_out,
             queued_seconds=(self._sent if self._lease is not None else now) - self._started,
             seconds=now - self._started,

@@ -10,8 +10,8 @@ the place that knows who registered here (protocol.md §14 binds leases and requ
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 from verser2_guest_python.errors import (
     DisconnectedTargetError,
@@ -99,13 +99,20 @@ class PeerSession:
         if self.peer is not None or (self._registering is not None and not self._registering.closed):
             raise InvalidRegistrationError("A peer has registered on this session already.")
         self._registering = stream
-        self.core.tasks.spawn(self._register(stream), "verser host: registration")
+        self._spawn(stream, register(self, stream), "registration")
 
-    async def _register(self, stream: Stream) -> None:
+    def _spawn(self, stream: Stream, work: Coroutine[Any, Any, None], name: str) -> None:
+        self.core.tasks.spawn(self._answer(stream, work), f"verser host: {name}")
+
+    async def _answer(self, stream: Stream, work: Coroutine[Any, Any, None]) -> None:
+        """Work that answers a stream; whatever becomes of it, the peer is not left waiting."""
         try:
-            await register(self, stream)
+            await work
         except VerserError as error:
-            self.refuse(stream, names.REGISTER_PATH, error)
+            self.refuse(stream, dict(stream.fields or ()).get(b":path", b""), error)
+        except Exception:
+            stream.reset(ErrorCode.INTERNAL_ERROR)
+            raise
 
     def _on_guest_control(self, stream: Stream, fields: RequestFields) -> None:
         self._guest(fields)
@@ -127,7 +134,7 @@ class PeerSession:
         guest.pool.offer(stream)
 
     def _on_revoke(self, stream: Stream, fields: RequestFields) -> None:
-        self.core.tasks.spawn(revoke(self, stream, fields), "verser host: revocation")
+        self._spawn(stream, revoke(self, stream, fields), "revocation")
 
     def _on_request(self, stream: Stream, fields: RequestFields) -> None:
         if not isinstance(self.peer, Broker):
