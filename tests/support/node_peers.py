@@ -106,6 +106,17 @@ class NodePeer:
         assert self._process.stdin is not None
         self._process.stdin.close()
 
+    async def failure(self, timeout: float = EVENT_SECONDS) -> dict[str, Any]:
+        """The error that it ended with: `code` and `message`."""
+        await self.wait(timeout)
+        await asyncio.wait(self._readers, timeout=timeout)
+        for line in self._stderr:
+            said = _parse(line.encode())
+            if "error" in said:
+                error: dict[str, Any] = said["error"]
+                return error
+        raise PeerFailed(f"{self.name} ended without an error")
+
     async def wait(self, timeout: float = EVENT_SECONDS) -> int:
         """The exit code, once the peer has ended by itself."""
         try:

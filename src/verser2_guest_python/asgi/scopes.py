@@ -53,3 +53,37 @@ def http_scope(
     if state is not None:
         scope["state"] = state.copy()
     return scope
+
+
+def websocket_scope(
+    *,
+    target: str,
+    headers: Headers,
+    subprotocols: list[str],
+    root_path: str = "",
+    state: dict[str, Any] | None = None,
+    verser: dict[str, str | None] | None = None,
+) -> Scope:
+    """The scope of a WebSocket (ASGI WebSocket 2.5), with the parameters of `http_scope`.
+
+    Its headers are what a Host can say: at least `host` (protocol.md §11).
+    """
+    path, _, query = target.partition("?")
+    scope: Scope = {
+        "type": "websocket",
+        "asgi": _WEBSOCKET.copy(),
+        "http_version": "1.1",
+        "scheme": "ws",
+        "path": root_path + (unquote(path) if "%" in path else path),
+        "raw_path": (root_path + path).encode("latin-1"),
+        "query_string": query.encode("latin-1"),
+        "root_path": root_path,
+        "headers": headers,
+        "client": None,
+        "server": None,
+        "subprotocols": subprotocols,
+        "extensions": {"websocket.http.response": {}, "verser": verser or {}},
+    }
+    if state is not None:
+        scope["state"] = state.copy()
+    return scope

@@ -27,7 +27,7 @@ from .direct import DispatchedResponse, dispatch
 from .dispatch import Dispatcher
 from .keeper import Keeper, KeeperOptions
 from .lifecycle import GuestEvent, Listeners
-from .session import GuestSession
+from .session import GuestSession, LeaseLimits
 
 MAX_WEBSOCKET_IDLE_STREAMS = 4  # deployed Hosts refuse the fifth (protocol.md §11)
 
@@ -53,13 +53,19 @@ class VerserGuest:
     """
 
     def __init__(
-        self, options: KeeperOptions, dispatcher: Dispatcher, domains: Iterable[str], **limits: int
+        self,
+        options: KeeperOptions,
+        dispatcher: Dispatcher,
+        domains: Iterable[str],
+        limits: LeaseLimits,
+        max_response_bytes: int,
     ) -> None:
         self._options = options
         self._dispatcher = dispatcher
         self._domains = tuple(dict.fromkeys(normalize_domain(domain) for domain in domains))
         self._calls = Calls()
         self._limits = limits
+        self._max_response_bytes = max_response_bytes
         self._state = GuestState.NEW
         self._keeper = Keeper(options, lambda: self._domains, self._make_session, dispatcher.listeners)
         self._keeping: asyncio.Task[None] | None = None
@@ -74,8 +80,7 @@ class VerserGuest:
             peer_id,
             self._dispatcher,
             calls=self._calls,
-            min_waiting=self._limits["min_waiting_streams"],
-            limit_concurrency=self._limits["limit_concurrency"],
+            limits=self._limits,
         )
 
     # --- Facts ----------------------------------------------------------------------------
@@ -197,7 +202,7 @@ class VerserGuest:
         """
         if self._state is GuestState.NEW:
             await self._dispatcher.apps.startup()
-        return await dispatch(self._dispatcher, metadata, body, self._limits["max_response_bytes"])
+        return await dispatch(self._dispatcher, metadata, body, self._max_response_bytes)
 
     def on_lifecycle(self, listener: Callable[[GuestEvent], None]) -> Callable[[], None]:
         """Calls `listener` with everything that happens; returns a function that ends that.
@@ -346,9 +351,8 @@ def create_verser_guest(
         options,
         dispatcher,
         routed_domains,
-        min_waiting_streams=min_waiting_streams,
-        limit_concurrency=limit_concurrency,
-        min_waiting_websocket_streams=min_waiting_websocket_streams,
-        max_websocket_streams=max_websocket_streams,
-        max_response_bytes=max_response_bytes,
+        LeaseLimits(
+            min_waiting_streams, limit_concurrency, min_waiting_websocket_streams, max_websocket_streams
+        ),
+        max_response_bytes,
     )

@@ -7,22 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from time import monotonic
+from dataclasses import dataclass
 
-from verser2_guest_python.errors import RevocationFailedError, VerserError, VerserProtocolError
-from verser2_guest_python.http2 import (
-    ConnectionLost,
-    ErrorCode,
-    FieldBlock,
-    Http2Error,
-    Session,
-    SessionClosing,
-    Stream,
-    TooManyStreams,
-)
+from verser2_guest_python.errors import RevocationFailedError, VerserError
+from verser2_guest_python.http2 import ConnectionLost, ErrorCode, FieldBlock, Http2Error, Session, Stream
 from verser2_guest_python.peer.address import HostAddress
 from verser2_guest_python.peer.dial import exchange, peer_block
-from verser2_guest_python.wire.envelopes import EnvelopeParser, RequestHead
 from verser2_guest_python.wire.registration import (
     GUEST,
     Registration,
@@ -31,15 +21,22 @@ from verser2_guest_python.wire.registration import (
 )
 from verser2_guest_python.wire.revocation import RevocationAnswer, encode_revocation, parse_revocation_answer
 
-from .demand import Calls, LeaseDemand
+from .demand import Calls
 from .dispatch import Dispatcher
-from .lease import Lease
+from .http_leases import HttpLeases
+from .websocket_leases import WebSocketLeases
 
 _log = logging.getLogger("verser2_guest_python.guest")
 
-_REFILL_DELAY_SECONDS = 0.05  # after an idle lease was lost without a request, doubling
-_REFILL_MAX_DELAY_SECONDS = 2.0
-_CONTROL_STREAMS = 8  # of the peer's limit, kept for control, revocation and WebSockets
+
+@dataclass(frozen=True, slots=True)
+class LeaseLimits:
+    """How many leases a session keeps idle, and how much runs at a time."""
+
+    min_waiting_streams: int = 8
+    limit_concurrency: int = 1_000
+    min_waiting_websocket_streams: int = 2
+    max_websocket_streams: int = 256
 
 
 class GuestSession:
@@ -59,8 +56,7 @@ class GuestSession:
         dispatcher: Dispatcher,
         *,
         calls: Calls,
-        min_waiting: int,
-        limit_concurrency: int,
+        limits: LeaseLimits,
     ) -> None:
         loop = session.loop
         self.session = session
@@ -68,20 +64,23 @@ class GuestSession:
         self.over: asyncio.Future[str] = loop.create_future()
         self.extensions: frozenset[str] = frozenset()
         self._address = address
-        self._dispatcher = dispatcher
-        self._calls = calls
-        self._demand = LeaseDemand(min_waiting, limit_concurrency, calls, monotonic())
-        self._idle: dict[int, Stream] = {}
-        self._partial: dict[int, EnvelopeParser] = {}
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._lease_count = 0
-        self._replacing = False
-        self._refill_delay = 0.0
-        self._refill_timer: asyncio.TimerHandle | None = None
-        self._settled: asyncio.Event = asyncio.Event()  # a lease turned idle, or a request ended
+        self.dispatcher = dispatcher
+        self._settled = asyncio.Event()  # a request or a WebSocket has ended
         self._keepalive: asyncio.Task[None] | None = None
         self._control: Stream | None = None
-        self._lease_block = self._block(b"/verser/guest/lease")
+        self.leases = HttpLeases(
+            self,
+            self._block(b"/verser/guest/lease"),
+            calls=calls,
+            idle=limits.min_waiting_streams,
+            limit=limits.limit_concurrency,
+        )
+        self.websockets = WebSocketLeases(
+            self,
+            self._block(b"/verser/guest/websocket-lease"),
+            idle=limits.min_waiting_websocket_streams,
+            limit=limits.max_websocket_streams,
+        )
         session.on_goaway = self._on_goaway
         session.on_lost = self._on_lost
 
@@ -104,15 +103,14 @@ class GuestSession:
         )
         self.extensions = parse_registration_answer(status, answer).extensions
         self._control = self.session.open(self._block(b"/verser/guest/control"), listener=self._on_control)
-        self._replacing = True
-        self._calls.on_finished = self._fill
-        self._fill()
+        self.leases.start()
+        self.websockets.fill()
 
     def _on_control(self, stream: Stream) -> None:
         """The Host says nothing here today; that it ends means that the session goes down (§4)."""
         stream.take()
         if stream.ended or (stream.error is not None and self.session.lost is None):
-            self._give_up("the Host ended the control stream")
+            self.give_up("the Host ended the control stream")
 
     def keep_alive(self, interval: float, timeout: float) -> None:
         """Sends a PING every `interval` seconds; a Host that does not answer in time is gone."""
@@ -129,118 +127,6 @@ class GuestSession:
                 self.session.abort(f"the Host did not answer a PING within {timeout:g} s")
             except ConnectionLost:
                 return
-
-    # --- Leases ---------------------------------------------------------------------------
-
-    @property
-    def active(self) -> int:
-        """App calls that run."""
-        return len(self._tasks)
-
-    @property
-    def idle(self) -> int:
-        """Leases that wait for a request."""
-        return len(self._idle)
-
-    def _fill(self) -> None:
-        """Opens the leases that the demand asks for."""
-        if not self._replacing or self.session.lost is not None:
-            return
-        session = self.session
-        room = session.peer_max_concurrent_streams - session.open_streams - _CONTROL_STREAMS
-        try:
-            for _ in range(min(self._demand.missing(), room)):
-                self._lease_count += 1
-                stream = session.open(
-                    self._lease_block,
-                    ((b"x-verser-lease-id", b"%d" % self._lease_count),),
-                    listener=self._on_idle,
-                )
-                self._idle[stream.id] = stream
-                self._demand.idle += 1
-        except SessionClosing as error:
-            self._give_up(error.reason)
-        except (TooManyStreams, ConnectionLost):
-            return  # room comes with the next lease that ends; a lost session is told elsewhere
-
-    def _on_idle(self, stream: Stream) -> None:
-        """Something came on an idle lease: the Host's 200, a request, or its end."""
-        if stream.error is not None:
-            self._lease_lost(stream, None)
-            return
-        data = stream.take_frame()
-        if not data:
-            if stream.fields is not None and stream.fields[0][1] != b"200":
-                if stream.ended:
-                    self._lease_lost(stream, "the Host refused a lease")
-            elif stream.ended:
-                self._lease_lost(stream, "the Host ended an idle lease")
-            return
-        if stream.fields is not None and stream.fields[0][1] != b"200":
-            self._lease_lost(stream, f"the Host refused a lease: {data[:300].decode('utf-8', 'replace')}")
-            return
-        parser = self._partial.pop(stream.id, None) or EnvelopeParser()
-        try:
-            while (head := parser.feed(data)) is None and (data := stream.take_frame()):
-                pass
-            if head is None and not stream.ended:
-                self._partial[stream.id] = parser
-                return
-            if not isinstance(head, RequestHead):
-                raise VerserProtocolError("The Host sent something else than a request on a lease.")
-        except VerserProtocolError as error:
-            self._lease_lost(stream, error.message)
-            stream.reset(ErrorCode.PROTOCOL_ERROR)
-            return
-        self._activate(stream, head, parser.rest)
-
-    def _activate(self, stream: Stream, head: RequestHead, rest: bytes) -> None:
-        """A request took the lease: call the app, and open a replacement at once (§5)."""
-        stream.listener = None
-        del self._idle[stream.id]
-        self._refill_delay = 0.0
-        self._demand.turned_active(monotonic())
-        length = head.headers.get("content-length", "")
-        lease = Lease(stream, head, rest, int(length[:20]) if length.isascii() and length.isdigit() else None)
-        self._tasks[stream.id] = self.session.loop.create_task(self._serve(lease))
-        self._fill()
-
-    async def _serve(self, lease: Lease) -> None:
-        stream = lease.stream
-        try:
-            await self._dispatcher.serve(lease)
-        except asyncio.CancelledError:
-            stream.reset(ErrorCode.INTERNAL_ERROR)
-            raise
-        finally:
-            if stream.unread or not stream.ended:
-                stream.discard()  # nobody will read the rest of an upload
-            del self._tasks[stream.id]
-            self._settled.set()
-            self._calls.finished()
-
-    def _lease_lost(self, stream: Stream, reason: str | None) -> None:
-        """An idle lease ended without a request: open another, more slowly each time in a row."""
-        if self._idle.pop(stream.id, None) is None:
-            return
-        self._partial.pop(stream.id, None)
-        stream.listener = None
-        stream.discard()
-        self._demand.idle -= 1
-        if self.session.lost is not None:
-            return
-        if reason is not None:
-            _log.warning("An idle lease was lost: %s", reason)
-        if self._refill_timer is None:
-            delay, self._refill_delay = (
-                self._refill_delay,
-                min(max(self._refill_delay * 2, _REFILL_DELAY_SECONDS), _REFILL_MAX_DELAY_SECONDS),
-            )
-            self._refill_timer = self.session.loop.call_later(delay, self._refill)
-
-    def _refill(self) -> None:
-        self._refill_timer = None
-        self._fill()
 
     # --- Revocation and drain (protocol.md §9) --------------------------------------------
 
@@ -276,45 +162,44 @@ class GuestSession:
                             raise
                         _log.warning("Draining although the routes could not be revoked: %s", error.message)
                 await self._barrier()
-                self._end_idle_leases()
-                while self._tasks and self.session.lost is None:
-                    self._settled.clear()
-                    await self._settled.wait()
+                self.leases.end_idle()
+                self.websockets.restart()
+                while self.active and self.session.lost is None:
+                    await self._next_settled()
         except TimeoutError:
-            _log.warning(
-                "The drain took longer than %g s: cutting off %d requests", timeout, len(self._tasks)
-            )
+            _log.warning("The drain took longer than %g s: cutting off %d requests", timeout, self.active)
         except (VerserError, Http2Error) as error:
             _log.warning("The session was lost while it drained: %s", error)
 
     async def _barrier(self) -> None:
         """Until an idle lease has stayed idle through two PINGs: the Host's queue is empty then."""
         while True:
-            idle_before = set(self._idle)
+            idle_before = self.leases.idle
             await self.session.ping(timeout=30.0)
             await self.session.ping(timeout=30.0)
-            if not idle_before.isdisjoint(self._idle):
+            if not idle_before.isdisjoint(self.leases.idle):
                 return
-            if not self._idle:
-                self._settled.clear()
-                await self._settled.wait()
+            if not self.leases.idle:
+                await self._next_settled()
 
-    def _end_idle_leases(self) -> None:
-        self._replacing = False
-        for stream in list(self._idle.values()):
-            stream.listener = None
-            stream.discard()
-            stream.write_now(b"", end=True)
-            self._demand.idle -= 1
-        self._idle.clear()
+    @property
+    def active(self) -> int:
+        """Requests and WebSockets that an app has in hand."""
+        return self.leases.active + self.websockets.open
+
+    def settled(self) -> None:
+        """One of them has ended, or the session has."""
+        self._settled.set()
+
+    async def _next_settled(self) -> None:
+        self._settled.clear()
+        await self._settled.wait()
 
     async def close(self, reason: str) -> None:
         """Ends the session in an orderly way; app calls that still run are cancelled."""
-        self._replacing = False
-        if self._refill_timer is not None:
-            self._refill_timer.cancel()
-            self._refill_timer = None
-        tasks = list(self._tasks.values())
+        self.leases.stop()
+        self.websockets.stop()
+        tasks = self.leases.tasks() + self.websockets.tasks()
         if self._keepalive is not None:
             tasks.append(self._keepalive)
         for task in tasks:
@@ -325,20 +210,22 @@ class GuestSession:
 
     async def linger(self) -> None:
         """After a loss: until the app calls that still run have ended; they see `http.disconnect`."""
-        self._replacing = False
-        while self._tasks:
-            self._settled.clear()
-            await self._settled.wait()
+        self.leases.stop()
+        self.websockets.stop()
+        while self.active:
+            await self._next_settled()
         await self.close("the session was lost")
 
     # --- The end --------------------------------------------------------------------------
 
     def _on_goaway(self, code: int) -> None:
-        self._give_up(f"the Host sent GOAWAY ({ErrorCode.name_of(code)})")
+        self.give_up(f"the Host sent GOAWAY ({ErrorCode.name_of(code)})")
 
     def _on_lost(self, error: ConnectionLost) -> None:
-        self._give_up(error.reason)
+        self.give_up(error.reason)
+        self.settled()
 
-    def _give_up(self, reason: str) -> None:
+    def give_up(self, reason: str) -> None:
+        """No new requests can come here: the Guest should move to another session."""
         if not self.over.done():
             self.over.set_result(reason)

@@ -1,0 +1,147 @@
+"""WebSocket leases of a session: a few idle ones, each replaced the moment it is used (protocol.md §11).
+
+There is no queue for WebSockets at the Host: one that finds no idle lease fails at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from verser2_guest_python.http2 import (
+    ConnectionLost,
+    ErrorCode,
+    FieldBlock,
+    SessionClosing,
+    Stream,
+    TooManyStreams,
+)
+from verser2_guest_python.wire.vws import Close, Message, Open, VwsParser, VwsViolation, encode
+
+from .websocket import WS_HEADERS, GuestWebSocket, serve_websocket
+
+if TYPE_CHECKING:
+    from .session import GuestSession
+
+_log = logging.getLogger("verser2_guest_python.guest")
+
+_RETRY_SECONDS = 1.0  # after the Host refused one
+
+
+class WebSocketLeases:
+    """Keeps `idle` leases open while fewer than `limit` WebSockets are."""
+
+    def __init__(self, guest_session: GuestSession, block: FieldBlock, *, idle: int, limit: int) -> None:
+        self._guest_session = guest_session
+        self._session = guest_session.session
+        self._block = block
+        self._wanted = idle
+        self._limit = limit
+        self._idle: dict[int, Stream] = {}
+        self._parsers: dict[int, VwsParser] = {}
+        self._open: dict[int, tuple[GuestWebSocket, asyncio.Task[None]]] = {}
+        self._retry: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    @property
+    def open(self) -> int:
+        """WebSockets that are open, or being negotiated."""
+        return len(self._open)
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """One a WebSocket."""
+        return [task for _, task in self._open.values()]
+
+    def _missing(self) -> bool:
+        paused = self._stopped or self._retry is not None
+        return not paused and len(self._idle) < min(self._wanted, self._limit - self.open)
+
+    def fill(self) -> None:
+        """Opens the leases that are missing."""
+        try:
+            while self._missing():
+                stream = self._session.open(self._block, listener=self._on_lease)
+                self._idle[stream.id] = stream
+        except SessionClosing:
+            self._stopped = True  # the session is about to be handed over
+        except (ConnectionLost, TooManyStreams):
+            return
+
+    def _on_lease(self, stream: Stream) -> None:
+        if stream.error is not None or stream.ended:
+            self._lost(stream, "it ended" if stream.error is None else str(stream.error))
+            return
+        if stream.fields is not None and stream.fields[0][1] != b"200":
+            self._lost(stream, f"the Host refused it ({stream.fields[0][1].decode('latin-1')})")
+            stream.discard()
+            return
+        data = stream.take_frame()
+        if not data:
+            return
+        parser = self._parsers.pop(stream.id, None) or VwsParser()
+        messages: list[Message] = []
+        try:
+            while not (messages := parser.feed(data)) and (data := stream.take_frame()):
+                pass
+            if not messages:
+                self._parsers[stream.id] = parser
+                return
+            opening = messages[0]
+            if not isinstance(opening, Open) or len(messages) > 1:
+                raise VwsViolation("a WebSocket begins with one open message")
+        except VwsViolation as violation:
+            self._lost(stream, violation.message)
+            stream.write_now(encode(Close(violation.close_code, "")))
+            stream.reset(ErrorCode.PROTOCOL_ERROR)
+            return
+        self._activate(stream, opening, parser)
+
+    def _activate(self, stream: Stream, opening: Open, parser: VwsParser) -> None:
+        del self._idle[stream.id]
+        socket = GuestWebSocket(stream, opening, parser, WS_HEADERS in self._guest_session.extensions)
+        task = self._session.loop.create_task(self._serve(socket))
+        self._open[stream.id] = (socket, task)
+        self.fill()
+
+    async def _serve(self, socket: GuestWebSocket) -> None:
+        try:
+            await serve_websocket(self._guest_session.dispatcher, socket)
+        finally:
+            del self._open[socket.stream.id]
+            self._guest_session.settled()
+            self.fill()
+
+    def _lost(self, stream: Stream, reason: str) -> None:
+        if self._idle.pop(stream.id, None) is None:
+            return
+        self._parsers.pop(stream.id, None)
+        stream.listener = None
+        if self._session.lost is not None or self._stopped:
+            return
+        _log.warning("An idle WebSocket lease was lost: %s", reason)
+        if self._retry is None:
+            self._retry = self._session.loop.call_later(_RETRY_SECONDS, self._again)
+
+    def _again(self) -> None:
+        self._retry = None
+        self.fill()
+
+    def restart(self) -> None:
+        """The Guest drains: WebSockets are told 1012, idle leases end."""
+        self.stop()
+        for socket, _ in list(self._open.values()):
+            socket.restart()
+        for stream in self._idle.values():
+            stream.listener = None
+            stream.discard()
+            if stream.error is None and not stream.write_ended:
+                stream.write_now(b"", end=True)
+        self._idle.clear()
+
+    def stop(self) -> None:
+        """Opens no further leases."""
+        self._stopped = True
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
