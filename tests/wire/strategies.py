@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
@@ -89,7 +90,7 @@ def pieces(draw: DrawFn, data: bytes) -> list[bytes]:
     """`data` cut at any places; empty pieces too."""
     cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=12)))
     edges = [0, *cuts, len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(edges)]
 
 
 @st.composite
@@ -114,8 +115,9 @@ def value_or_error(function: Callable[[], T]) -> T | VerserError:
     try:
         return function()
     except VerserError as error:
-        assert error.message
-        assert len(error.message) < 3_000, "an error sentence must not repeat endless input"
-        assert error.message.isprintable(), "an error sentence must not carry controls from the wire"
-        assert error.code
-        return error
+        caught = error
+    assert caught.code
+    assert caught.message
+    assert len(caught.message) < 3_000, "an error sentence must not repeat endless input"
+    assert caught.message.isprintable(), "an error sentence must not carry controls from the wire"
+    return caught

@@ -11,7 +11,7 @@ from verser2_guest_python.wire.headers import split_cookies
 
 # As servers send them
 REAL = [
-    "sessionid=abc123; expires=Wed, 21 Oct 2026 07:28:00 GMT; HttpOnly; Max-Age=1209600; Path=/; SameSite=Lax",
+    "sessionid=abc123; expires=Wed, 21 Oct 2026 07:28:00 GMT; HttpOnly; Max-Age=1209600; Path=/",
     "csrftoken=xyz; expires=Thu, 31-Dec-2037 23:55:55 GMT; Max-Age=31449600; Path=/; SameSite=Lax",
     "id=a3fWa; Expires=Sunday, 06-Nov-94 08:49:37 GMT; Secure",
     "__Host-id=1; Path=/; Secure",

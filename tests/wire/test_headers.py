@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,14 +94,16 @@ def test_6_no_control_character_in_a_value(char: str) -> None:
     value = f"hunter2{char}x"
     assert not is_field_value(value)
     number = f"U\\+{ord(char):04X}"
-    calls = [
+    calls: list[Callable[[], object]] = [
         lambda: response_headers([(b"X-Secret", value.encode("latin-1"))]),
         lambda: request_fields({"X-Secret": value}),
         lambda: response_fields({"X-Secret": ["ok", value]}),
         lambda: join_request_headers([("X-Secret", value)]),
     ]
     for call in calls:
-        with pytest.raises(VerserProtocolError, match=f"(?i)'x-secret' holds the control character {number}") as caught:
+        with pytest.raises(
+            VerserProtocolError, match=f"(?i)'x-secret' holds the control character {number}"
+        ) as caught:
             call()
         assert "hunter2" not in caught.value.message
 
@@ -168,7 +172,9 @@ def test_14_a_host_keeps_arrays_apart_unless_it_is_told_to_join_them() -> None:
 
 
 def test_14_an_app_cannot_forge_the_marks_of_a_host() -> None:
-    assert response_fields({"X-Verser-Error": "timeout", "x-verser-": "", "x-versed": "1"}) == [(b"x-versed", b"1")]
+    assert response_fields({"X-Verser-Error": "timeout", "x-verser-": "", "x-versed": "1"}) == [
+        (b"x-versed", b"1")
+    ]
 
 
 def test_a_header_block_counts_32_bytes_more_for_each_field() -> None:
@@ -178,7 +184,8 @@ def test_a_header_block_counts_32_bytes_more_for_each_field() -> None:
 # ---- Properties
 
 fields_of_apps = st.lists(
-    st.tuples(header_names.map(str.encode), header_values.map(lambda value: value.encode("latin-1"))), max_size=8
+    st.tuples(header_names.map(str.encode), header_values.map(lambda value: value.encode("latin-1"))),
+    max_size=8,
 )
 
 
@@ -205,7 +212,9 @@ def test_request_headers_survive_the_way_to_an_app(headers: dict[str, str]) -> N
     assert {name.decode(): value.decode("latin-1") for name, value in request_fields(headers)} == headers
 
 
-anything = st.one_of(st.text(max_size=12), st.integers(), st.none(), st.lists(st.text(max_size=3), max_size=2))
+anything = st.one_of(
+    st.text(max_size=12), st.integers(), st.none(), st.lists(st.text(max_size=3), max_size=2)
+)
 
 
 @properties

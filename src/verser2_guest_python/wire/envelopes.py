@@ -154,7 +154,7 @@ def encode_error(
     """An error head in one piece. It always fits: texts are shortened, the context goes if it must."""
     said = sendable_text(message)
     metadata = {
-        "requestId": sendable_text(request_id[:MAX_ID_CHARS]),
+        "requestId": request_id[:MAX_ID_CHARS].encode("utf-8", "replace").decode(),
         "code": sendable_text(code[:MAX_CODE_CHARS]),
         "message": said,
         "context": sendable_context(context),

@@ -46,9 +46,12 @@ MAX_VWS_LINE_BYTES: Final = 1_048_576
 MAX_CLOSE_REASON_BYTES: Final = 123
 """The longest close reason in UTF-8 (protocol.md §11)."""
 
-MAX_BROKER_HEADER_BLOCK_BYTES: Final = 65_536
-"""The largest header block that a Broker sends: beyond it deployed Hosts refuse the stream, sometimes
-the session (protocol.md §13). Counted as RFC 9113 §6.5.2 does, 32 bytes a field included."""
+MAX_BROKER_HEADER_BLOCK_BYTES: Final = 64_512
+"""The largest header block that is sent, counted as RFC 9113 §6.5.2 does, 32 bytes a field included.
+
+Beyond about 64 KiB deployed Hosts refuse the stream, sometimes the session (protocol.md §13); 1 KiB
+of that is left for the pseudo-header fields.
+"""
 
 MIN_STATUS: Final = 200
 """The lowest status of a response: 1xx cannot be said (protocol.md §6)."""
