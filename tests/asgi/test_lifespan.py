@@ -762,11 +762,12 @@ async def test_litestar() -> None:
     assert events == ["start", "stop"]
 
 
-async def test_django_is_served_without() -> None:
+async def test_django_is_served_without(monkeypatch: pytest.MonkeyPatch) -> None:
     handlers = pytest.importorskip("django.core.handlers.asgi")
     conf = pytest.importorskip("django.conf")
-    if not conf.settings.configured:
-        conf.settings.configure(SECRET_KEY="test", MIDDLEWARE=[])
+    settings = conf.UserSettingsHolder(conf.global_settings)
+    # For this test alone; not through monkeypatch.setattr, which would read the settings first
+    monkeypatch.setitem(vars(conf.settings), "_wrapped", settings)
     lifespan = Lifespan(handlers.ASGIHandler())
     await lifespan.startup()
     assert lifespan.phase is LifespanPhase.UNSUPPORTED

@@ -123,7 +123,7 @@ class Lifespan:
             self._phase = self._judge_unanswered()
         if self._phase is LifespanPhase.FAILED:
             await self._let_return(self._task, _RETURN_SECONDS)
-            raise self._startup_failure() from (None if self._told() else self._error)
+            raise self._startup_failure() from (self._error if self._failure is None else None)
 
     async def shutdown(self, timeout: float | None = None) -> None:
         """Stop the app and wait until it has stopped.

@@ -14,6 +14,7 @@ any message raises `ClientDisconnected`.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
@@ -39,6 +40,7 @@ from verser2_guest_python.asgi.websocket_messages import (
 
 __all__ = [
     "MAX_DENIAL_BODY_BYTES",
+    "MAX_EARLY_MESSAGES",
     "WebSocketClosed",
     "WebSocketCycle",
     "WebSocketEnd",
@@ -48,6 +50,8 @@ __all__ = [
 
 MAX_DENIAL_BODY_BYTES: Final = 1_048_576
 """A denial is held until it is complete."""
+MAX_EARLY_MESSAGES: Final = 16
+"""A client that does not wait for the acceptance may be ahead by so much."""
 
 _FORBIDDEN: Final = 403
 
@@ -160,7 +164,7 @@ class WebSocketCycle:
         self._disconnect_delivered = False
         self._peer_closed = False
         self._closed = WebSocketClosed(ABNORMAL_CLOSURE)  # what websocket.disconnect says
-        self._early: str | bytes | None = None  # a message that came before the app had accepted
+        self._early: deque[str | bytes] = deque()  # messages that came before the app had accepted
         self._answered = asyncio.Event()  # the app has accepted or refused, or the peer has gone
         self._status = _FORBIDDEN
         self._denial_headers: Headers = []
@@ -218,24 +222,40 @@ class WebSocketCycle:
         if not self._connect_delivered:
             self._connect_delivered = True
             return {"type": "websocket.connect"}
-        while not (self._peer_closed or self._state is _State.CLOSED or self._state is _State.REFUSED):
-            message, self._early = self._early, None
-            if message is None:
-                message = await self._next()
-            if message is not None and self._deliverable():
-                return {"type": "websocket.receive", "text" if isinstance(message, str) else "bytes": message}
-            if message is not None and self._state is _State.ACCEPTING:
-                # The peer has the acceptance before the app knows that it is sent
-                self._early = message
-                await self._answered.wait()
-            elif message is not None and self._state not in _ENDS:
-                self._lose(
-                    WebSocketClosed(PROTOCOL_ERROR, "a message came before the WebSocket was accepted")
-                )
+        while True:
+            if self._early and self._deliverable():
+                return _event(self._early.popleft())
+            if self._peer_closed or self._state is _State.CLOSED or self._state is _State.REFUSED:
+                break
+            if self._early:
+                await self._wait_for_answer()
+                continue
+            message = await self._next()
+            if message is not None:
+                if self._deliverable():
+                    return _event(message)
+                self._early.append(message)
         if self._disconnect_delivered:
             await asyncio.sleep(0)  # an app that asks again and again must not stop everyone else
         self._disconnect_delivered = True
         return {"type": "websocket.disconnect", "code": self._closed.code, "reason": self._closed.reason}
+
+    async def _wait_for_answer(self) -> None:
+        """Until the app has answered, keep what the client says too early, and see it go."""
+        answered = asyncio.ensure_future(self._answered.wait())
+        following = asyncio.ensure_future(self._next())
+        try:
+            await asyncio.wait({answered, following}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            answered.cancel()
+            following.cancel()
+            await asyncio.wait({answered, following})
+            message = None if following.cancelled() else following.result()
+            if message is not None:
+                self._early.append(message)
+        if len(self._early) > MAX_EARLY_MESSAGES:
+            self._early.clear()
+            self._lose(WebSocketClosed(PROTOCOL_ERROR, "too many messages before the WebSocket was accepted"))
 
     async def _next(self) -> str | bytes | None:
         """Wait for a message; None once the connection is over."""
@@ -357,3 +377,7 @@ class WebSocketCycle:
         return ClientDisconnected(
             f"The WebSocket is closed, with code {self._closed.code} ({WEBSOCKET_SPECIFICATION})."
         )
+
+
+def _event(message: str | bytes) -> Message:
+    return {"type": "websocket.receive", "text" if isinstance(message, str) else "bytes": message}
