@@ -265,6 +265,20 @@ async def test_a_guest_that_gives_up_while_it_registers_does_no_harm(certs: Cert
         assert await failed_or_lost(Lease(lease))
 
 
+async def test_streams_that_are_opened_and_given_up_at_once_do_no_harm(certs: Certificates) -> None:
+    async with running_host(certs) as host, Guest(host, certs) as guest, Broker(host, certs) as broker:
+        for _ in range(20):
+            guest.open_lease().reset()
+            guest.open("/verser/guest/control", {"x-verser-peer-id": "guest-a"}).reset()
+            guest.open("/verser/guest/revoke", {"x-verser-peer-id": "guest-a"}).reset()
+            guest.open("/verser/register").reset()
+            broker.request().reset()
+        await guest.session.ping()
+        await broker.session.ping()
+        assert host.get_stats().active_requests == 0
+        assert host.get_stats().idle_leases == 0
+
+
 async def failed_or_lost(lease: Lease) -> bool:
     async with asyncio.timeout(5):
         return await lease.stream.wait_error() is not None

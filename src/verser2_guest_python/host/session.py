@@ -70,6 +70,8 @@ class PeerSession:
     # --- Streams --------------------------------------------------------------------------
 
     def _on_stream(self, stream: Stream) -> None:
+        if stream.error is not None:
+            return  # opened and given up within one read
         fields = dict(stream.fields or ())
         path = fields.get(b":path", b"")
         handler = _HANDLERS.get(path)
