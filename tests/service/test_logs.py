@@ -175,7 +175,7 @@ def test_an_access_line_on_a_terminal() -> None:
     log, stream = access(as_json=False)
     write(log)
     assert stream.getvalue() == (
-        "22:13:20.250Z request 200 GET    /items    1.2 ms      13 B  broker-a broker-a-1\n"
+        "22:13:20.250Z request 200 GET    /items                           1.2 ms      13 B  broker-a-1\n"
     )
 
 

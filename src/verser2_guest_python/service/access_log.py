@@ -25,6 +25,7 @@ from verser2_guest_python.service.log_line import (
 from verser2_guest_python.service.text import duration, safe, size
 
 _METHOD_WIDTH: Final = 7
+_PATH_WIDTH: Final = 30
 
 
 class AccessLog:
@@ -71,11 +72,13 @@ class AccessLog:
             return
         paint = self._paint
         code = "---" if status is None else str(status)
-        tail = f"{duration(duration_ms):>8} {size(bytes_out):>9}  {safe(source_id)} {safe(request_id)}"
+        # Brokers name their requests after themselves: their name twice would only be noise
+        sender = request_id if request_id.startswith(source_id) else f"{source_id} {request_id}"
+        tail = f"{duration(duration_ms):>8} {size(bytes_out):>9}  {safe(sender)}"
         self._sink.write(
             f"{paint(stamp[11:], DIM)} {paint('request'.ljust(LEVEL_WIDTH), BLUE)} "
             f"{paint(code, *_status_colours(status))} {paint(safe(method).ljust(_METHOD_WIDTH), BOLD)}"
-            f"{safe(path)}  {paint(tail, DIM)}{f'  {paint(safe(reason), RED)}' if reason else ''}"
+            f"{safe(path).ljust(_PATH_WIDTH)} {paint(tail, DIM)}{f'  {paint(safe(reason), RED)}' if reason else ''}"
         )
 
 

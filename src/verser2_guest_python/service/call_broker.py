@@ -168,7 +168,7 @@ def _running_dev(files: dict[str, str | None]) -> tuple[str, dict[str, str | Non
 
 
 def _unique_id() -> str:
-    return f"broker-{os.getpid()}-{secrets.token_hex(4)}"
+    return f"broker-{secrets.token_hex(4)}"
 
 
 def _seconds(text: str | None, key: str) -> float:

@@ -252,6 +252,7 @@ SERVE_KEYS: Final = (
     "session.fail_if_registered",
     *LOG_KEYS,
 )
+DEV_KEYS: Final = ("routed_domains", *APP_KEYS, *LOG_KEYS)
 BROKER_KEYS: Final = ("host_url", "broker_id", *TLS_KEYS, "session.connect_timeout")
 
 

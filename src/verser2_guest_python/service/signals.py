@@ -39,7 +39,6 @@ class StopSignals:
         self._calls = (on_first, on_second)
         self.received: list[int] = []
 
-    @property
     def exit_code(self) -> int | None:
         """What the process ends with after a second signal; None before."""
         return exit_code_of_signal(self.received[1]) if len(self.received) > 1 else None

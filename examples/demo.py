@@ -1,0 +1,62 @@
+"""What `make demo` runs: a Host, the example app behind it, and one request by a Broker.
+
+The same three roles usually run in three places: the Host where everybody can reach it, the app and
+the Broker wherever they like. Here they share a process, and everything between them is as always.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from hello import app
+
+from verser2_guest_python.cli.dev import own_command
+from verser2_guest_python.errors import VerserError
+from verser2_guest_python.service.dev_stack import DevStack
+from verser2_guest_python.service.event_loop import run_in_loop
+from verser2_guest_python.service.exit_codes import exit_code
+from verser2_guest_python.service.guest_log import GuestLog
+from verser2_guest_python.service.logs import set_up_logs
+from verser2_guest_python.service.serving import serve_until_stopped
+from verser2_guest_python.service.settings import LogSettings
+
+DOMAIN = "hello.localhost"
+
+
+async def demo() -> int:
+    logs = set_up_logs(LogSettings(format="console"))
+    async with DevStack(app, [DOMAIN]) as stack:
+        stack.guest.on_lifecycle(GuestLog(logs, logs.access(stack.guest.guest_id, query=True)))
+
+        async def show() -> None:
+            await stack.connect()
+            print(
+                f"\n  A Host listens on {stack.host.url}, and a Guest serves examples/hello.py behind it.",
+                flush=True,
+            )
+            print(f"  A Broker asks for http://{DOMAIN}/ …\n", flush=True)
+            async with stack.broker() as broker:
+                response = await broker.get(f"http://{DOMAIN}/")
+                print(f"    {response.status} {response.reason}")
+                print(f"    {await response.text()}")
+            print_what_to_try()
+            await stack.guest.serve_forever()
+
+        return await serve_until_stopped(stack.guest, show())
+
+
+def print_what_to_try() -> None:
+    command = own_command()
+    print("  It goes on serving. From another terminal, try:\n")
+    print(f"    {command} broker get -i http://{DOMAIN}/")
+    print(f"    {command} broker post http://{DOMAIN}/echo -d '{{\"answer\": 42}}'")
+    print(f"    {command} broker get http://{DOMAIN}/stream\n")
+    print("  Each request shows below. Ctrl-C ends it.\n", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(run_in_loop(demo()))
+    except VerserError as error:
+        print(f"demo: {error.message}", file=sys.stderr)
+        sys.exit(exit_code(error))

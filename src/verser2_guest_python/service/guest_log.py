@@ -1,0 +1,85 @@
+"""What a Guest does, as log lines: registration, each request, loss and return.
+
+Apart from the Guest, which only tells events: what is worth a line, and how often, is for whoever
+reads the log at night. An outage is told once and then once a minute, not at every attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from verser2_guest_python.guest.lifecycle import GuestEvent
+from verser2_guest_python.service.access_log import AccessLog
+from verser2_guest_python.service.logs import Logs
+
+OUTAGE_REMINDER_SECONDS: Final = 60.0
+
+
+class GuestLog:
+    """A lifecycle listener that writes lines; without `access`, requests get none."""
+
+    def __init__(self, logs: Logs, access: AccessLog | None) -> None:
+        self._events = logs.events
+        self._access = access
+        self._said: str | None = None  # the reason of this outage that was told last …
+        self._said_at = 0.0  # … and when
+        self.registered = False
+
+    def __call__(self, event: GuestEvent) -> None:
+        fields = event.fields
+        match event.type:
+            case "request-completed":
+                if self._access is not None:
+                    _write(self._access, event)
+            case "request-started":
+                pass
+            case "registered":
+                self.registered = True
+                self._said = None
+                self._events.info("registered", **fields)
+            case "disconnected":
+                self.registered = False
+                self._remember(str(fields.get("reason")))
+                self._events.warning("disconnected", **fields)
+            case "reconnecting":
+                self._outage(event)
+            case "draining":
+                if self.registered:
+                    self._events.info("draining", **fields)
+            case "error":
+                self._events.error("error", **fields)
+            case "route-revoked":
+                self._events.info("route revoked", **fields)
+            case "connected" | "closed":
+                self._events.debug(event.type, **fields)
+
+    def _outage(self, event: GuestEvent) -> None:
+        reason = str(event.fields.get("reason"))
+        if (
+            reason == self._said
+            and asyncio.get_running_loop().time() - self._said_at < OUTAGE_REMINDER_SECONDS
+        ):
+            self._events.debug("reconnecting", **event.fields)
+            return
+        self._remember(reason)
+        self._events.warning("reconnecting", reason=reason)
+
+    def _remember(self, reason: str) -> None:
+        self._said = reason
+        self._said_at = asyncio.get_running_loop().time()
+
+
+def _write(access: AccessLog, event: GuestEvent) -> None:
+    fields = event.fields
+    access.write(
+        request_id=str(fields["request_id"]),
+        source_id=str(fields["source_id"]),
+        method=str(fields["method"]),
+        path=str(fields["path"]),
+        status=int(fields["status"] or 0) or None,
+        duration_ms=float(fields["duration_ms"] or 0.0),
+        bytes_in=int(fields["bytes_in"] or 0),
+        bytes_out=int(fields["bytes_out"] or 0),
+        reason=str(fields["reason"] or ""),
+    )
