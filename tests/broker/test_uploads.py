@@ -302,3 +302,23 @@ async def test_a_reset_by_the_host_ends_the_upload(certs: Certificates) -> None:
         stream.reset(ErrorCode.CANCEL)
         with pytest.raises(StreamFailureError):
             await call
+
+
+async def test_closing_the_broker_ends_uploads_that_wait_for_their_source(certs: Certificates) -> None:
+    closed = asyncio.Event()
+
+    async def waiting() -> AsyncIterator[bytes]:
+        try:
+            yield b"x"
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+
+    async with scripted(certs) as (host, broker):
+        call = asyncio.create_task(broker.post(URL, body=waiting()))
+        stream = await host.accept("/verser/request")
+        send_head(stream, 200)
+        response = await call
+        await broker.close()
+        assert closed.is_set()
+        del response

@@ -7,6 +7,7 @@ This module is what a user holds. What one session is, is `link.py`; which route
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Callable
 from enum import Enum
@@ -15,7 +16,7 @@ from typing import Self, Unpack
 
 from verser2_guest_python.broker.body import UNSET, Body
 from verser2_guest_python.broker.directory import Directory
-from verser2_guest_python.broker.dispatch import dispatch
+from verser2_guest_python.broker.dispatch import dispatch, never_reached_an_app
 from verser2_guest_python.broker.link import Link
 from verser2_guest_python.broker.listeners import RouteListener
 from verser2_guest_python.broker.options import (
@@ -27,11 +28,13 @@ from verser2_guest_python.broker.request import Request, RequestHeaders, Request
 from verser2_guest_python.broker.response import VerserBrokerResponse
 from verser2_guest_python.broker.routes import BrokerRoute
 from verser2_guest_python.broker.target import parse_target
-from verser2_guest_python.errors import RequestTimeoutError, VerserUsageError
+from verser2_guest_python.errors import RequestTimeoutError, VerserError, VerserUsageError
 from verser2_guest_python.http2 import SessionOptions
 from verser2_guest_python.peer import DEFAULT_CONNECT_TIMEOUT_SECONDS, FilePath, TlsFiles, parse_host_url
 
 DEFAULT_ROUTE_TIMEOUT_SECONDS = 10.0
+
+_LOGGER = logging.getLogger("verser2_guest_python.broker")
 
 
 class _State(Enum):
@@ -139,6 +142,8 @@ class VerserBroker:
     def _on_lost(self, link: Link) -> None:
         if link is self._link and self._state is _State.CONNECTED:
             self._state = _State.LOST
+            reason = link.session.lost.reason if link.session.lost else "unknown"
+            _LOGGER.warning("The session with %s was lost: %s", self._options.address.url, reason)
         self._directory.wake()
 
     def _connected_link(self) -> Link:
@@ -194,7 +199,9 @@ class VerserBroker:
     ) -> VerserBrokerResponse:
         """Sends a request to the app that serves the URL's domain; returns once its headers are there.
 
-        The app's answer is a response, whatever its status. Only an error of the Host raises.
+        The app's answer is a response, whatever its status. Only an error of the Host raises. Where
+        several Guests serve the domain, the one with the fewest requests in flight gets it; a request
+        that certainly reached no app moves on to the next, if its body is at hand.
         Cancelling the calling task cancels the request, and the app learns of it.
 
         Args:
@@ -251,8 +258,18 @@ class VerserBroker:
         entry = self._directory.table.choose(domain)
         if entry is None:
             entry = await self._directory.route_for(domain, self._connected_link)
-        self._requests += 1
-        return await dispatch(link, request, entry, f"{self.broker_id}-{self._requests}", timeout)
+        tried: set[str] = set()
+        while True:
+            self._requests += 1
+            try:
+                return await dispatch(link, request, entry, f"{self.broker_id}-{self._requests}", timeout)
+            except VerserError as error:
+                if not (request.replayable and never_reached_an_app(error)):
+                    raise
+                tried.add(entry.guest.target_id)
+                entry = self._directory.table.choose(domain, avoid=tried)
+                if entry is None:
+                    raise
 
     async def get(self, url: str, **options: Unpack[RequestOptions]) -> VerserBrokerResponse:
         """Like `request("GET", …)`."""

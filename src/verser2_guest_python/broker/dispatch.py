@@ -13,8 +13,10 @@ from verser2_guest_python.broker.request import Request
 from verser2_guest_python.broker.response import VerserBrokerResponse
 from verser2_guest_python.broker.routes import RouteEntry
 from verser2_guest_python.broker.upload import Upload
+from verser2_guest_python.errors import LeaseTimeoutError, MissingGuestError, VerserError
 from verser2_guest_python.http2 import Http2Error
 from verser2_guest_python.peer import status_of
+from verser2_guest_python.wire.names import STAGE_KEY, STAGE_QUEUED
 
 
 async def dispatch(
@@ -46,6 +48,13 @@ async def dispatch(
     raise error
 
 
+def never_reached_an_app(error: VerserError) -> bool:
+    """Whether no app has seen the request that failed so, so that it may go to another (protocol.md §14)."""
+    if isinstance(error, MissingGuestError | LeaseTimeoutError):
+        return True
+    return error.context.get(STAGE_KEY) == STAGE_QUEUED
+
+
 async def _begin(link: Link, request: Request, entry: RouteEntry, request_id: str) -> Exchange:
     """Opens the stream and sets the body going: at once if it fits, else in a task."""
     guest = entry.guest
@@ -60,4 +69,5 @@ async def _begin(link: Link, request: Request, entry: RouteEntry, request_id: st
     body = request.body
     if body is not None and (body.data is None or not stream.write_now(body.data, end=True)):
         exchange.upload = Upload(stream, body, request.declared)
+        link.own(exchange.upload.task)
     return exchange

@@ -58,7 +58,7 @@ class Link:
         self._address = address
         self._control = ControlStream(session, address)
         self._requests = _request_block(address, options.broker_id)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def open(cls, options: BrokerOptions) -> tuple[Link, Registered]:
@@ -96,12 +96,15 @@ class Link:
             on_lost(self)
 
         session.on_lost = lost
-        self._tasks = [
-            asyncio.create_task(self._follow(on_message), name="verser2-broker-control"),
-            asyncio.create_task(self._keep_alive(), name="verser2-broker-ping"),
-        ]
+        self.own(asyncio.create_task(self._follow(on_message), name="verser2-broker-control"))
+        self.own(asyncio.create_task(self._keep_alive(), name="verser2-broker-ping"))
         if session.lost is not None:
             lost(session.lost)
+
+    def own(self, task: asyncio.Task[None]) -> None:
+        """A task that must be over when the link is."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     # --- Streams ----------------------------------------------------------------------------
 
@@ -171,7 +174,7 @@ class Link:
     async def wait_closed(self) -> None:
         """Until the tasks of a session that is over have ended."""
         current = asyncio.current_task()
-        tasks = [task for task in self._tasks if task is not current and not task.done()]
+        tasks = [task for task in self._tasks if task is not current]
         for task in tasks:
             task.cancel()
         if tasks:

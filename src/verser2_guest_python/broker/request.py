@@ -57,6 +57,11 @@ class Request:
     declared: int | None
     lease_timeout_ms: int | None
 
+    @property
+    def replayable(self) -> bool:
+        """Whether it can be sent again: its body, if any, is at hand."""
+        return self.body is None or self.body.data is not None
+
     def fields(self, request_id: str, target_id: str, domain: str) -> tuple[Fields, Fields]:
         """The fields of one attempt (protocol.md §7): those that vary, and those that are secret."""
         extra = [

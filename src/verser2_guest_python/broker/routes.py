@@ -83,7 +83,7 @@ class RouteTable:
     def has(self, domain: str) -> bool:
         return domain in self._domains
 
-    def choose(self, domain: str, avoid: frozenset[str] = frozenset()) -> RouteEntry | None:
+    def choose(self, domain: str, avoid: Collection[str] = ()) -> RouteEntry | None:
         """The route for a request: that of the Guest with the fewest in flight, ties in turn.
 
         Degraded routes and those of the Guests in `avoid` are passed over; None when none is left.
