@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
+from .dialing import open_tcp
 from .errors import ConnectError, ConnectionLost, ConnectTimeout, HostUnreachable
 from .options import SessionOptions
 from .session import Session
@@ -26,11 +28,13 @@ async def connect(
     server_hostname: str | None = None,
     options: SessionOptions = _DEFAULT_OPTIONS,
     timeout: float = 10.0,
+    open_socket: Callable[[str, int], Awaitable[socket.socket]] = open_tcp,
 ) -> Session:
     """Dials a server, and returns once its SETTINGS are there: only then is a session known to work.
 
     Under TLS 1.3 a server that refuses our certificate says so after the handshake, which is why the
-    first read is waited for. `timeout` is in seconds and covers all of it.
+    first read is waited for. `timeout` is in seconds and covers all of it. `open_socket` makes the
+    connected socket, for example through a proxy; what it raises must be OSError or ConnectError.
 
     Raises:
         HostUnreachable, TlsTrustError, CertificateRefused, AlpnError, ConnectTimeout: see `errors`.
@@ -43,10 +47,12 @@ async def connect(
         address=address,
         server_hostname=server_hostname or host,
     )
+    sock: socket.socket | None = None
     try:
         async with asyncio.timeout(timeout):
             try:
-                await loop.create_connection(lambda: transport, host, port)
+                sock = await open_socket(host, port)
+                await loop.create_connection(lambda: transport, sock=sock)
             except OSError as error:
                 reason = error.strerror or str(error)
                 raise HostUnreachable(address, reason[:1].lower() + reason[1:]) from error
@@ -57,11 +63,12 @@ async def connect(
                 failure: ConnectError = transport.failure or HostUnreachable(address, error.reason)
                 raise failure from error
             return session
-    except TimeoutError as error:
+    except BaseException as error:
         transport.abort()
-        raise ConnectTimeout(address, timeout) from error
-    except BaseException:
-        transport.abort()
+        if sock is not None and not transport.attached:
+            sock.close()
+        if isinstance(error, TimeoutError):
+            raise ConnectTimeout(address, timeout) from error
         raise
 
 

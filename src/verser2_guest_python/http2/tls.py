@@ -102,6 +102,11 @@ class TlsTransport(asyncio.Protocol):
         return (name[0], name[1]) if name else ("", 0)
 
     @property
+    def attached(self) -> bool:
+        """Whether it owns a TCP connection, or did."""
+        return self._tcp is not None
+
+    @property
     def peer_certificate(self) -> bytes | None:
         """The other end's certificate in DER, if it showed one that was verified."""
         return self._object.getpeercert(binary_form=True)

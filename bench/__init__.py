@@ -1,0 +1,1 @@
+"""Benchmarks: figures in time are shown here, never asserted by tests."""
