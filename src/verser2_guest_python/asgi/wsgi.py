@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
-from verser2_guest_python.asgi.exceptions import ClientDisconnected
+from verser2_guest_python.asgi.exceptions import ClientDisconnected, describe
 from verser2_guest_python.asgi.types import ASGIApp, Message, Receive, Scope, Send, WSGIApp
 from verser2_guest_python.errors import VerserConfigurationError
 
@@ -62,7 +62,11 @@ def wsgi_to_asgi3(app: WSGIApp, *, threads: int = DEFAULT_WSGI_THREADS) -> ASGIA
         environ["wsgi.input_terminated"] = True  # it ends where the body ends, also without content-length
         environ["wsgi.errors"] = sys.stderr
         response = _Response(exchange, start_response)
-        response.iterable = app(environ, response.start)
+        try:
+            response.iterable = app(environ, response.start)
+        except (StopIteration, SystemExit) as exc:
+            # Neither may pass from a thread to the loop: one would never arrive, the other would end it
+            raise RuntimeError(f"The WSGI app failed with {describe(exc)}.") from exc
         return response
 
     middleware = cast("ASGIApp", a2wsgi.WSGIMiddleware(guarded, workers=threads))
@@ -211,11 +215,14 @@ class _Response:
     def __next__(self) -> bytes:
         self._exchange.check()
         assert self._chunks is not None  # noqa: S101 - set by __iter__, for mypy
-        for chunk in self._chunks:
-            if chunk:
-                self._begin()
-                return chunk
-            self._exchange.check()
+        try:
+            for chunk in self._chunks:
+                if chunk:
+                    self._begin()
+                    return chunk
+                self._exchange.check()
+        except SystemExit as exc:
+            raise RuntimeError(f"The WSGI app failed with {describe(exc)}.") from exc
         self._begin()
         raise StopIteration
 
