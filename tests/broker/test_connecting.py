@@ -78,7 +78,7 @@ async def test_a_host_that_does_not_answer_the_registration(certs: Certificates)
     async with scripted_host(certs) as host:
         host.silent = True
         with pytest.raises(RequestTimeoutError, match="registration"):
-            await broker_for(host.url, certs, connect_timeout=0.3).connect()
+            await broker_for(host.url, certs, connect_timeout=1).connect()
         await host.session.wait_lost()
 
 
@@ -230,7 +230,7 @@ async def test_a_host_that_says_goodbye_takes_no_new_requests(certs: Certificate
 
 
 async def test_a_host_that_falls_silent_is_noticed(certs: Certificates) -> None:
-    async with scripted(certs, broker={"ping_interval": 0.02, "ping_timeout": 0.05}) as (host, broker):
+    async with scripted(certs, broker={"ping_interval": 0.02, "ping_timeout": 0.5}) as (host, broker):
         call = asyncio.create_task(broker.get(URL))
         await host.accept("/verser/request")
         host.session.data_received = lambda data: None  # type: ignore[method-assign]

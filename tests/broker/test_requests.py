@@ -206,7 +206,7 @@ async def test_an_answer_that_does_not_come_in_time(certs: Certificates) -> None
 
 
 async def test_the_time_limit_holds_between_two_pieces_of_a_body(certs: Certificates) -> None:
-    async with scripted(certs, broker={"timeout": 0.05}) as (host, broker):
+    async with scripted(certs, broker={"timeout": 0.5}) as (host, broker):
         call = asyncio.create_task(broker.get(URL))
         stream = await host.accept("/verser/request")
         send_head(stream, 200)
