@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import tests.asgi.frameworks  # noqa: F401
 from verser2_guest_python.asgi.adapters import adapt, detect_interface
 from verser2_guest_python.asgi.exceptions import AsgiRuleError, ClientDisconnected
 from verser2_guest_python.asgi.lifespan import Lifespan

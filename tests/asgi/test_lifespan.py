@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import tests.asgi.frameworks  # noqa: F401
 from verser2_guest_python.asgi import lifespan as lifespan_module
 from verser2_guest_python.asgi.exceptions import AsgiRuleError
 from verser2_guest_python.asgi.lifespan import Lifespan, LifespanPhase, LifespanStartupFailed

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import tests.asgi.frameworks  # noqa: F401
 from tests.asgi.memory_peer import MemoryPeer, websocket_scope
 from verser2_guest_python.asgi.exceptions import AsgiRuleError, ClientDisconnected
 from verser2_guest_python.asgi.types import ASGIApp, Headers, Message, Receive, Scope, Send
