@@ -104,7 +104,7 @@ def test_6_route_domain_and_timeout_may_be_present_and_unknown_keys_are_ignored(
     assert (head.route_domain, head.timeout_ms) == (None, None)
 
 
-def test_13_a_request_without_source_or_headers_is_still_a_request() -> None:
+def test_6_a_request_without_source_or_headers_is_still_a_request() -> None:
     said = {key: value for key, value in REQUEST.items() if key not in ("sourceId", "targetId", "headers")}
     head = parse(envelope(1, said))
     assert (head.source_id, head.target_id, head.headers) == ("", "", {})
@@ -224,6 +224,14 @@ def test_6_a_wrong_field_is_named(
 @pytest.mark.parametrize("status", [200, 204, 304, 404, 500, 599, 200.0])
 def test_6_a_status_is_an_integer_from_200_to_599(status: float) -> None:
     assert parse(envelope(2, {**RESPONSE, "statusCode": status})).status_code == status
+
+
+def test_6_a_response_without_headers_is_still_a_response() -> None:
+    for said in (
+        {"requestId": "r", "statusCode": 204},
+        {"requestId": "r", "statusCode": 204, "headers": None},
+    ):
+        assert parse(envelope(2, said)) == ResponseHead("r", 204, {})
 
 
 @pytest.mark.parametrize("path", ["/", "*", "/a%20b?x=y&z=%C3%A9", "//", "/a?b?c", "/[x]#y|^"])

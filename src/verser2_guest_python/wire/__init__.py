@@ -7,8 +7,11 @@ whatever it is fed, and it keeps no more bytes than `limits` allows.
     limits             sizes and codes that several modules agree on
     names              stream paths, header fields and extension names
     json_text          strict JSON in and out
+    json_fields        typed fields out of a JSON object, and texts that are safe to send
+    excerpt            bad values and foreign texts as a message may show them
     headers            header rules: hop-by-hop, arrays, Latin-1, cookies
     domains            how two domain names are compared
+    paths              what a request path may be
     envelopes          request, response and error heads on a lease (§6)
     lines              newline-delimited pieces of a stream
     registration       registration and its answer (§2)
