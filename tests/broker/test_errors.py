@@ -18,7 +18,7 @@ from verser2_guest_python import (
     VerserError,
     VerserProtocolError,
 )
-from verser2_guest_python.errors import WIRE_CODES
+from verser2_guest_python.errors import WIRE_CODES, RequestHeadTooLargeError
 from verser2_guest_python.http2 import ErrorCode
 
 URL = f"http://{DOMAIN}/"
@@ -154,6 +154,14 @@ class TestMarkedErrors:
             stream = await host.accept("/verser/request")
             await answer_error(stream, "authorization-denied", "not you", status=403, mark=True)
             with pytest.raises(AuthorizationDeniedError, match="not you"):
+                await call
+
+    async def test_a_head_that_is_too_large_for_the_host(self, certs: Certificates) -> None:
+        async with scripted(certs, extensions=["error-header"]) as (host, broker):
+            call = asyncio.create_task(broker.get(URL))
+            stream = await host.accept("/verser/request")
+            await answer_error(stream, "protocol-error", "16,375 at most", status=431, mark=True)
+            with pytest.raises(RequestHeadTooLargeError, match="16,375"):
                 await call
 
     async def test_an_unmarked_error_object_is_the_apps(self, certs: Certificates) -> None:

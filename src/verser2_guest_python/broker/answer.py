@@ -6,13 +6,19 @@ Apart because it is the one place where a status is not simply the app's: an app
 
 from __future__ import annotations
 
-from verser2_guest_python.errors import VerserError, error_for
+from verser2_guest_python.errors import (
+    RequestHeadTooLargeError,
+    VerserError,
+    VerserProtocolError,
+    error_for,
+)
 from verser2_guest_python.http2 import Fields, Stream
 from verser2_guest_python.wire.errors_wire import parse_error_object
 from verser2_guest_python.wire.limits import MAX_ERROR_OBJECT_BYTES
 from verser2_guest_python.wire.names import ERROR_FIELD, JSON_TYPE
 
 _HOST_ERROR_STATUS = 502
+_HEAD_TOO_LARGE_STATUS = 431  # protocol.md §12.1
 _BLANK = b" \t\r\n"
 
 
@@ -41,6 +47,8 @@ async def host_error(
     else:
         error = parse_error_object(bytes(body))
         if error is not None:
+            if status == _HEAD_TOO_LARGE_STATUS and isinstance(error, VerserProtocolError):
+                return RequestHeadTooLargeError(error.message, context=error.context), b""
             return error, b""
     if code is not None:
         name = code.decode("latin-1")
