@@ -3,18 +3,25 @@
 h2 keeps the truth: its stream state machines, windows, settings and HPACK tables. DATA, HEADERS and
 WINDOW_UPDATE of live streams are parsed and written here, against that state, because h2's own way
 (frame objects, event objects, flag sets, a walk over all streams) costs several times as much.
-Everything else, CONTINUATION, padding, SETTINGS, PING and errors included, goes through h2 itself,
-one frame at a time. GOAWAY is the exception: h2 refuses to go on after one, a session that drains
-must not. What comes in is parsed in `inbound`.
+Everything else, SETTINGS and PING above all, goes through h2 itself, one frame at a time. GOAWAY is
+the exception: h2 refuses to go on after one, a session that drains must not. What comes in is parsed
+in `inbound`.
 """
 
 from __future__ import annotations
 
-from h2.config import H2Configuration
-from h2.connection import AllowedStreamIDs, ConnectionInputs, H2Connection
-from h2.settings import SettingCodes, Settings
-from h2.stream import H2Stream, StreamClosedBy, StreamInputs, StreamState
-
+from .backend import (
+    AllowedStreamIDs,
+    ConnectionInputs,
+    H2Configuration,
+    H2Connection,
+    H2Stream,
+    SettingCodes,
+    Settings,
+    StreamClosedBy,
+    StreamInputs,
+    StreamState,
+)
 from .fields import BlockEncoder, FieldBlock, Fields
 from .frames import (
     CONTINUATION,
@@ -53,6 +60,7 @@ class Engine:
         self.options = options
         self.events = events
         self.settled = False  # h2 knows that the connection is open
+        self.goaway_sent = False
         self.h2 = H2Connection(
             H2Configuration(
                 client_side=is_client,
@@ -109,9 +117,15 @@ class Engine:
         self.collect()
 
     def goaway(self, code: int) -> None:
-        """A GOAWAY, after which open streams go on."""
+        """A GOAWAY, after which open streams go on, and no stream of the peer's is begun any more."""
+        self.goaway_sent = True
         last = self.h2.highest_inbound_stream_id
         self.put(HEADER.pack(8 << 8 | GOAWAY, 0, 0) + UINT32.pack(last) + UINT32.pack(code))
+
+    def settings_changed(self) -> None:
+        """The peer's SETTINGS are in force; HPACK's table may have another size."""
+        self._encoder.resized()
+        self.events.settings_received()
 
     def credit_connection(self, size: int) -> None:
         """Lets the peer send so many bytes more on the connection."""
@@ -203,7 +217,9 @@ class Engine:
 
     def reset(self, stream: EngineStream, code: int) -> None:
         """RST_STREAM; whatever still comes for the stream is dropped."""
-        stream.h2.state_machine.process_input(StreamInputs.SEND_RST_STREAM)
+        machine = stream.h2.state_machine
+        if machine.state is not _CLOSED:  # h2 closes the streams whose rules the peer has broken
+            machine.process_input(StreamInputs.SEND_RST_STREAM)
         self.put(HEADER.pack(4 << 8 | RST_STREAM, 0, stream.id) + UINT32.pack(code))
         self.release(stream, StreamClosedBy.SEND_RST_STREAM)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Protocol
 
-from h2.stream import H2Stream
-
+from .backend import H2Stream
 from .fields import Fields
 
 HEADER = Struct(">LBL")
@@ -16,7 +15,6 @@ UINT32 = Struct(">L")
 DATA = 0x0
 HEADERS = 0x1
 RST_STREAM = 0x3
-PUSH_PROMISE = 0x5
 GOAWAY = 0x7
 WINDOW_UPDATE = 0x8
 CONTINUATION = 0x9
@@ -60,7 +58,7 @@ class EngineEvents(Protocol):
 
     def stream_opened(self, stream_id: int, h2_stream: H2Stream) -> EngineStream: ...
     def data_dropped(self, flow_bytes: int) -> None: ...
-    def fields_malformed(self, stream: EngineStream) -> None: ...
+    def stream_broken(self, stream: EngineStream, code: int) -> None: ...
     def connection_window_opened(self) -> None: ...
     def settings_received(self) -> None: ...
     def ping_answered(self, opaque: bytes) -> None: ...

@@ -9,13 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import h2.events
-from h2.connection import AllowedStreamIDs, ConnectionInputs
-from h2.exceptions import H2Error, ProtocolError, StreamClosedError
-from h2.stream import H2Stream, StreamClosedBy, StreamInputs
-from h2.utilities import HeaderValidationFlags, validate_headers
-from hpack.exceptions import HPACKError, OversizedHeaderListError
-
+from .backend import (
+    AllowedStreamIDs,
+    ConnectionInputs,
+    H2Error,
+    HeaderValidationFlags,
+    HPACKError,
+    OversizedHeaderListError,
+    ProtocolError,
+    StreamClosedBy,
+    StreamClosedError,
+    StreamInputs,
+    events,
+    validate_headers,
+)
 from .errors import ErrorCode
 from .fields import BlockDecoder, Fields
 from .frames import (
@@ -32,13 +39,13 @@ from .frames import (
     PADDED,
     PREFACE_BYTES,
     PRIORITY,
-    PUSH_PROMISE,
     RST_STREAM,
     UINT32,
     WINDOW_UPDATE,
     EngineError,
     EngineStream,
 )
+from .options import DEFAULT_WINDOW_BYTES
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -55,6 +62,10 @@ _RESPONSE = HeaderValidationFlags(
 )
 
 
+_MAX_CONTINUATIONS = 64
+_PRIORITY_BYTES = 5
+
+
 class Inbound:
     """Parses what the peer sends, and keeps h2's state in step."""
 
@@ -67,6 +78,11 @@ class Inbound:
         self._is_client = engine.is_client
         self._buffer = b""
         self._in_header_block = False
+        self._block = b""  # of the header block that comes in several frames
+        self._block_frames = 0
+        self._block_stream = 0
+        self._block_ends = False
+        self._settings_acknowledged = False
         self._preface_seen = engine.is_client
         self._decoder = BlockDecoder(engine.h2.decoder)
         self._validation = _RESPONSE if engine.is_client else _REQUEST
@@ -110,7 +126,7 @@ class Inbound:
                 break
             stream_id &= ID_MASK
             if self._in_header_block:
-                self._through_h2(data[position:stop], kind, flags, stream_id)
+                self._continuation(data[start:stop], kind, flags, stream_id)
             elif kind == DATA and not flags & PADDED:
                 stream = live.get(stream_id)
                 if stream is None:
@@ -125,7 +141,7 @@ class Inbound:
                 last, code = UINT32.unpack_from(data, start)[0], UINT32.unpack_from(data, start + 4)[0]
                 self._events.goaway_received(last & ID_MASK, code)
             else:
-                self._through_h2(data[position:stop], kind, flags, stream_id)
+                self._rare(data[position:stop], kind, flags, stream_id)
             position = stop
         self._buffer = data[position:] if position < end else b""
 
@@ -137,7 +153,7 @@ class Inbound:
         self._consume_connection_window(size)
         window = h2_stream._inbound_window_manager
         window.current_window_size -= size
-        if window.current_window_size < 0:
+        if window.current_window_size < 0 and window.current_window_size < self._overdraft():
             raise EngineError(
                 ErrorCode.FLOW_CONTROL_ERROR, f"the peer overran the window of stream {stream.id}"
             )
@@ -146,11 +162,7 @@ class Inbound:
             machine.process_input(_RECV_DATA)
         except StreamClosedError:  # DATA behind its own END_STREAM
             self._events.data_dropped(size)
-            self._engine.put(
-                HEADER.pack(4 << 8 | RST_STREAM, 0, stream.id) + UINT32.pack(ErrorCode.STREAM_CLOSED)
-            )
-            self._engine.release(stream, StreamClosedBy.SEND_RST_STREAM)
-            stream.on_reset(ErrorCode.STREAM_CLOSED)
+            self._events.stream_broken(stream, ErrorCode.STREAM_CLOSED)
             return
         if end:
             machine.process_input(_RECV_END)
@@ -158,6 +170,12 @@ class Inbound:
             self._engine.release_if_closed(stream)
         else:
             stream.on_data(data, size, False)
+
+    def _overdraft(self) -> int:
+        """A peer that has not seen our SETTINGS yet may use the default window (RFC 9113 §6.9.3)."""
+        if self._settings_acknowledged:
+            return 0
+        return self._options.stream_window_bytes - DEFAULT_WINDOW_BYTES
 
     def _late_data(self, stream_id: int, size: int) -> None:
         """DATA for a stream that is closed already (RFC 9113 §5.1): it only counts for the window."""
@@ -177,27 +195,41 @@ class Inbound:
         well_formed = True
         if fields is None:
             fields, well_formed = self._decode(block)
+        wrong = 0 if well_formed else ErrorCode.PROTOCOL_ERROR
         stream = self._live.get(stream_id)
         if stream is None:
             if not self._is_idle(stream_id):
                 return  # closed meanwhile
             stream = self._begin(stream_id)
+            if stream is None:
+                return
+            if len(self._live) > self._options.max_concurrent_streams:
+                wrong = ErrorCode.REFUSED_STREAM
         machine = stream.h2.state_machine
         if self._is_client and well_formed and fields[0][1][:1] == b"1" and fields[0][0] == b":status":
-            machine.process_input(StreamInputs.RECV_INFORMATIONAL_HEADERS)
+            if end:
+                self._events.stream_broken(stream, ErrorCode.PROTOCOL_ERROR)
+            else:
+                machine.process_input(StreamInputs.RECV_INFORMATIONAL_HEADERS)
             return
         trailers = machine.headers_received
-        machine.process_input(_RECV_HEADERS)
-        if end:
-            machine.process_input(_RECV_END)
+        try:
+            machine.process_input(_RECV_HEADERS)
+        except StreamClosedError:  # fields behind their own END_STREAM
+            self._events.stream_broken(stream, ErrorCode.STREAM_CLOSED)
+            return
         if trailers:
             if not end:
-                raise EngineError(ErrorCode.PROTOCOL_ERROR, "the peer sent trailers without END_STREAM")
+                self._events.stream_broken(stream, ErrorCode.PROTOCOL_ERROR)
+                return
+            machine.process_input(_RECV_END)
             stream.on_end()
-        elif not well_formed:
-            self._events.fields_malformed(stream)
+        elif wrong:
+            self._events.stream_broken(stream, wrong)
             return
         else:
+            if end:
+                machine.process_input(_RECV_END)
             stream.on_fields(fields, end)
         if end:
             self._engine.release_if_closed(stream)
@@ -220,28 +252,30 @@ class Inbound:
             self._decoder.remember(block, fields)
         return fields, True
 
-    def _begin(self, stream_id: int) -> EngineStream:
-        """The peer opens a stream."""
+    def _begin(self, stream_id: int) -> EngineStream | None:
+        """The peer opens a stream; None when it comes behind our GOAWAY (RFC 9113 §6.8)."""
         if self._is_client:
             raise EngineError(ErrorCode.PROTOCOL_ERROR, f"the peer opened stream {stream_id}")
-        if not self._engine.settled:
+        engine = self._engine
+        if not engine.settled:
             self._h2.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
-            self._engine.settled = True
-        if len(self._live) >= self._options.max_concurrent_streams:
+            engine.settled = True
+        if engine.goaway_sent and stream_id % 2:
+            engine.highest_id = stream_id
+            return None
+        # Refused streams wait here for their resets, which are rationed.
+        if len(self._live) >= self._options.max_concurrent_streams + self._options.reset_burst:
             raise EngineError(ErrorCode.ENHANCE_YOUR_CALM, "the peer opened too many streams")
         h2_stream = self._h2._begin_new_stream(stream_id, self._peer_parity)
-        return self._adopt(stream_id, h2_stream)
-
-    def _adopt(self, stream_id: int, h2_stream: H2Stream) -> EngineStream:
-        self._engine.highest_id = max(self._engine.highest_id, stream_id)
         h2_stream.request_method = b"HEAD"
+        engine.highest_id = stream_id
         stream = self._live[stream_id] = self._events.stream_opened(stream_id, h2_stream)
         return stream
 
     def _window_update(self, increment: int, stream_id: int) -> None:
-        if increment == 0:
-            raise EngineError(ErrorCode.PROTOCOL_ERROR, "the peer sent an empty window update")
         if stream_id == 0:
+            if increment == 0:
+                raise EngineError(ErrorCode.PROTOCOL_ERROR, "the peer sent an empty window update")
             self._h2.outbound_flow_control_window += increment
             if self._h2.outbound_flow_control_window > MAX_WINDOW:
                 raise EngineError(ErrorCode.FLOW_CONTROL_ERROR, "the peer's connection window is too large")
@@ -254,34 +288,84 @@ class Inbound:
                     ErrorCode.PROTOCOL_ERROR, f"the peer sent WINDOW_UPDATE on idle stream {stream_id}"
                 )
             return
+        if increment == 0:
+            self._events.stream_broken(stream, ErrorCode.PROTOCOL_ERROR)
+            return
         stream.h2.outbound_flow_control_window += increment
         if stream.h2.outbound_flow_control_window > MAX_WINDOW:
-            raise EngineError(
-                ErrorCode.FLOW_CONTROL_ERROR, f"the peer's window of stream {stream_id} is too large"
-            )
+            self._events.stream_broken(stream, ErrorCode.FLOW_CONTROL_ERROR)
+            return
         stream.on_window()
 
     # --- Everything else ------------------------------------------------------------------
 
-    def _through_h2(self, frame: bytes, kind: int, flags: int, stream_id: int) -> None:
-        if kind in (HEADERS, CONTINUATION, PUSH_PROMISE):
-            self._in_header_block = not flags & END_HEADERS
+    def _rare(self, frame: bytes, kind: int, flags: int, stream_id: int) -> None:
+        if kind == HEADERS:
+            self._header_block(self._unpad(frame, flags), flags, stream_id)
+        elif kind == DATA:
+            self._padded_data(self._unpad(frame, flags), len(frame) - 9, flags, stream_id)
         elif kind == RST_STREAM:
             self._reset_received(frame, stream_id)
+        elif kind == CONTINUATION:
+            raise EngineError(ErrorCode.PROTOCOL_ERROR, "the peer continued a header block that has ended")
+        else:
+            for event in self._h2.receive_data(frame):
+                handler = _HANDLERS.get(type(event))
+                if handler is not None:
+                    handler(self, event)
+            self._engine.collect()
+
+    @staticmethod
+    def _unpad(frame: bytes, flags: int) -> bytes:
+        """The payload of a frame without its padding (RFC 9113 §6.1)."""
+        if not flags & PADDED:
+            return frame[9:]
+        padding = frame[9] if len(frame) > 9 else len(frame)
+        if padding >= len(frame) - 9:
+            raise EngineError(ErrorCode.PROTOCOL_ERROR, "the peer padded a frame with more than it holds")
+        return frame[10 : len(frame) - padding]
+
+    def _padded_data(self, payload: bytes, size: int, flags: int, stream_id: int) -> None:
+        stream = self._live.get(stream_id)
+        if stream is None:
+            self._late_data(stream_id, size)
+        else:
+            self._data(stream, payload, size, flags & END_STREAM)
+
+    def _header_block(self, block: bytes, flags: int, stream_id: int) -> None:
+        """HEADERS that are padded, have a priority (RFC 9113 §5.3.2: ignored), or are continued."""
+        if flags & PRIORITY:
+            if len(block) < _PRIORITY_BYTES:
+                raise EngineError(ErrorCode.FRAME_SIZE_ERROR, "the peer sent HEADERS without their priority")
+            block = block[_PRIORITY_BYTES:]
+        if flags & END_HEADERS:
+            self._headers(block, stream_id, bool(flags & END_STREAM))
             return
-        elif kind == DATA and stream_id not in self._live:
-            self._late_data(stream_id, len(frame) - 9)
-            return
-        for event in self._h2.receive_data(frame):
-            handler = _HANDLERS.get(type(event))
-            if handler is not None:
-                handler(self, event)
-        self._engine.collect()
+        self._in_header_block = True
+        self._block = block
+        self._block_frames = 0
+        self._block_stream = stream_id
+        self._block_ends = bool(flags & END_STREAM)
+
+    def _continuation(self, part: bytes, kind: int, flags: int, stream_id: int) -> None:
+        """More of a header block; nothing else may come before its end (RFC 9113 §6.10)."""
+        if kind != CONTINUATION or stream_id != self._block_stream:
+            raise EngineError(ErrorCode.PROTOCOL_ERROR, "the peer did not end a header block")
+        self._block += part
+        self._block_frames += 1
+        if self._block_frames > _MAX_CONTINUATIONS or len(self._block) > self._options.max_header_list_bytes:
+            raise EngineError(ErrorCode.ENHANCE_YOUR_CALM, "the peer sent too large headers")
+        if flags & END_HEADERS:
+            self._in_header_block = False
+            block, self._block = self._block, b""
+            self._headers(block, stream_id, self._block_ends)
 
     def _reset_received(self, frame: bytes, stream_id: int) -> None:
-        if len(frame) != 13 or self._is_idle(stream_id):
+        if len(frame) != 13:
+            raise EngineError(ErrorCode.FRAME_SIZE_ERROR, "the peer sent RST_STREAM of a wrong size")
+        if self._is_idle(stream_id):
             raise EngineError(
-                ErrorCode.PROTOCOL_ERROR, f"the peer sent a wrong RST_STREAM for stream {stream_id}"
+                ErrorCode.PROTOCOL_ERROR, f"the peer sent RST_STREAM on idle stream {stream_id}"
             )
         code = UINT32.unpack_from(frame, 9)[0]
         stream = self._live.get(stream_id)
@@ -293,45 +377,15 @@ class Inbound:
         if stream is not None:
             stream.on_reset(code)
 
-    def _on_headers(self, event: h2.events.RequestReceived | h2.events.ResponseReceived) -> None:
-        stream_id = event.stream_id
-        h2_stream = self._h2.streams[stream_id]
-        h2_stream._expected_content_length = None
-        stream = self._live.get(stream_id)
-        if stream is None:
-            if len(self._live) >= self._options.max_concurrent_streams:
-                raise EngineError(ErrorCode.ENHANCE_YOUR_CALM, "the peer opened too many streams")
-            self._engine.settled = True
-            stream = self._adopt(stream_id, h2_stream)
-        stream.on_fields(tuple(event.headers), event.stream_ended is not None)
-        self._engine.release_if_closed(stream)
+    def _on_remote_settings(self, event: events.RemoteSettingsChanged) -> None:
+        self._engine.settings_changed()
 
-    def _on_padded_data(self, event: h2.events.DataReceived) -> None:
-        stream = self._live.get(event.stream_id)
-        if stream is None:
-            self._events.data_dropped(event.flow_controlled_length)
-            return
-        stream.on_data(bytes(event.data), event.flow_controlled_length, event.stream_ended is not None)
-        self._engine.release_if_closed(stream)
-
-    def _on_trailers(self, event: h2.events.TrailersReceived) -> None:
-        stream = self._live.get(event.stream_id)
-        if stream is not None:
-            stream.on_end()
-            self._engine.release_if_closed(stream)
-
-    def _on_remote_settings(self, event: h2.events.RemoteSettingsChanged) -> None:
-        self._events.settings_received()
-
-    def _on_ping_ack(self, event: h2.events.PingAckReceived) -> None:
+    def _on_ping_ack(self, event: events.PingAckReceived) -> None:
         self._events.ping_answered(event.ping_data)
 
 
 _HANDLERS: dict[type, Callable[[Inbound, object], None]] = {
-    h2.events.RequestReceived: Inbound._on_headers,  # type: ignore[dict-item]
-    h2.events.ResponseReceived: Inbound._on_headers,  # type: ignore[dict-item]
-    h2.events.TrailersReceived: Inbound._on_trailers,  # type: ignore[dict-item]
-    h2.events.DataReceived: Inbound._on_padded_data,  # type: ignore[dict-item]
-    h2.events.RemoteSettingsChanged: Inbound._on_remote_settings,  # type: ignore[dict-item]
-    h2.events.PingAckReceived: Inbound._on_ping_ack,  # type: ignore[dict-item]
+    events.RemoteSettingsChanged: Inbound._on_remote_settings,  # type: ignore[dict-item]
+    events.SettingsAcknowledged: Inbound._on_settings_ack,  # type: ignore[dict-item]
+    events.PingAckReceived: Inbound._on_ping_ack,  # type: ignore[dict-item]
 }

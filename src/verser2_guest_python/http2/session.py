@@ -23,8 +23,7 @@ from .sending import Sender
 from .stream import Stream
 
 if TYPE_CHECKING:
-    from h2.stream import H2Stream
-
+    from .backend import H2Stream
     from .frames import EngineStream
     from .tls import TlsTransport
 
@@ -271,13 +270,13 @@ class Session:
         self._opened.append(stream)
         return stream
 
-    def fields_malformed(self, stream: EngineStream) -> None:
-        """Engine: fields that HTTP does not allow are an error of their stream (RFC 9113 §8.1.1)."""
-        if isinstance(stream, Stream):
+    def stream_broken(self, stream: EngineStream, code: int) -> None:
+        """Engine: the peer broke the rules of one stream (RFC 9113 §5.4.2), or opened one too many."""
+        if isinstance(stream, Stream) and not stream.reset_pending:
             if stream in self._opened:
                 self._opened.remove(stream)
-            self.reset_stream(stream, ErrorCode.PROTOCOL_ERROR)
-            self.touched.append(stream)
+            self.reset_stream(stream, code)
+            stream.touch()
 
     def connection_window_opened(self) -> None:
         """Engine: the connection has more window; writers are served at the end of the read."""

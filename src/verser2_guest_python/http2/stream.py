@@ -16,8 +16,7 @@ from .fields import FieldBlock, Fields
 from .options import MAX_PAYLOAD_BYTES
 
 if TYPE_CHECKING:
-    from h2.stream import H2Stream
-
+    from .backend import H2Stream
     from .sending import PendingWrite
     from .session import Session
 
@@ -97,7 +96,7 @@ class Stream:
     @property
     def closed(self) -> bool:
         """Both sides have ended, or the stream failed."""
-        return self.error is not None or (self.ended and self.write_ended)
+        return self.error is not None or (self.ended and (self.write_ended or self.write_error is not None))
 
     # --- Reading --------------------------------------------------------------------------
 
@@ -262,7 +261,7 @@ class Stream:
         self.fields = fields
         if ended:
             self.ended = True
-        self._touch()
+        self.touch()
 
     def on_data(self, data: bytes, flow_bytes: int, ended: bool) -> None:
         """A DATA frame."""
@@ -285,12 +284,12 @@ class Stream:
             self.unread += flow_bytes
             session.credit.consumed(self, flow_bytes)
         if data or ended:
-            self._touch()
+            self.touch()
 
     def on_end(self) -> None:
         """The peer has ended its side with trailers, which nobody needs."""
         self.ended = True
-        self._touch()
+        self.touch()
 
     def on_reset(self, code: int) -> None:
         """RST_STREAM. NO_ERROR behind a whole message only asks us to stop writing (RFC 9113 §8.1)."""
@@ -299,17 +298,18 @@ class Stream:
             self.write_error = error
             self._fail_writes(error)
             self._wake_watchers()
-            self._touch()
+            self.touch()
         else:
             self.fail(error)
-            self._touch()
+            self.touch()
 
     def on_window(self) -> None:
         """The peer has enlarged this stream's window."""
         if self._pending:
             self.session.sender.unpark(self)
 
-    def _touch(self) -> None:
+    def touch(self) -> None:
+        """Something came: `notify` at the end of the read."""
         if not self._touched:
             self._touched = True
             self.session.touched.append(self)
