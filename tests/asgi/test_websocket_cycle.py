@@ -273,6 +273,28 @@ async def test_a_message_that_overtakes_the_acceptance_waits_for_it() -> None:
     assert order == ["accepted", "early"]
 
 
+async def test_the_peer_is_asked_anew_after_the_acceptance() -> None:
+    seen: list[str] = []
+
+    class Forgetful(MemoryPeer):
+        async def receive(self) -> str | bytes | WebSocketClosed:
+            if self.accepted is None:
+                await asyncio.Event().wait()  # this call never ends
+            return await super().receive()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        first = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        await send(ACCEPT)
+        await peer.client_send("x")
+        seen.append((await first)["text"])
+
+    peer = Forgetful()
+    await run(app, peer)
+    assert seen == ["x"]
+
+
 async def test_messages_before_the_acceptance_wait_for_it() -> None:
     seen: list[str] = []
 

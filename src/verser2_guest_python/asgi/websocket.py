@@ -227,21 +227,23 @@ class WebSocketCycle:
                 return _event(self._early.popleft())
             if self._peer_closed or self._state is _State.CLOSED or self._state is _State.REFUSED:
                 break
-            if self._early:
+            if not self._answered.is_set():
                 await self._wait_for_answer()
                 continue
             message = await self._next()
-            if message is not None:
-                if self._deliverable():
-                    return _event(message)
-                self._early.append(message)
+            if message is not None and self._deliverable():
+                return _event(message)
         if self._disconnect_delivered:
             await asyncio.sleep(0)  # an app that asks again and again must not stop everyone else
         self._disconnect_delivered = True
         return {"type": "websocket.disconnect", "code": self._closed.code, "reason": self._closed.reason}
 
     async def _wait_for_answer(self) -> None:
-        """Until the app has answered, keep what the client says too early, and see it go."""
+        """Until the app has answered, keep what the client says too early, and see it go.
+
+        An app may receive in one task and accept in another: the peer is asked anew after that, so
+        that it need not carry a `receive` over from one state to the next.
+        """
         answered = asyncio.ensure_future(self._answered.wait())
         following = asyncio.ensure_future(self._next())
         try:
