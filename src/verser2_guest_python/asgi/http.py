@@ -6,6 +6,7 @@ nothing else: a lease of a Guest, or a buffer for direct use.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from enum import Enum
 from typing import Protocol
@@ -14,6 +15,8 @@ from .exceptions import AsgiRuleError, ClientDisconnected
 from .types import ASGIApp, Headers, Message, Scope
 
 _NO_BODY_STATUSES = (204, 304)
+_LONGEST_LENGTH_DIGITS = 20
+_TWO_LENGTHS = "http.response.start: there are two content-length fields that differ"
 _GONE = "The client has gone away: nobody will get this response."
 
 
@@ -75,6 +78,8 @@ class HttpCycle:
         "_expected",
         "_headers",
         "_is_head",
+        "_reading",
+        "_turns",
         "error",
         "phase",
         "scope",
@@ -88,12 +93,14 @@ class HttpCycle:
         self._exchange = exchange
         self._is_head = scope["method"] == "HEAD"
         self._body_read = False
+        self._reading = False
+        self._turns: list[asyncio.Future[None]] | None = None  # who waits for the reader to be done
         self._headers: Headers = []
         self._expected: int | None = None
         self.phase = _WAITING
         self.status = 0
         self.sent = 0
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     async def run(self) -> None:
         """Calls the app once; what it raises ends up in `error`. Cancellation passes through.
@@ -103,6 +110,11 @@ class HttpCycle:
         """
         try:
             await self._app(self.scope, self.receive, self.send)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            self.error = error  # nobody has cancelled the request: something that the app awaited was
         except Exception as error:  # noqa: BLE001 - kept in `error`, for whoever runs the cycle
             self.error = error
         finally:
@@ -118,19 +130,40 @@ class HttpCycle:
     async def receive(self) -> Message:
         """`http.request` pieces as they come, then `http.disconnect` (ASGI HTTP 2.5)."""
         exchange = self._exchange
+        while self._reading:  # another `receive` waits for a piece, and this one for what follows it
+            await self._turn()
         if self.phase is _COMPLETE or self.phase is _CUT or exchange.disconnected:
             return {"type": "http.disconnect"}
         if not self._body_read:
+            self._reading = True
             try:
                 data = await exchange.read()
             except ClientDisconnected:
                 return {"type": "http.disconnect"}
+            finally:
+                self._reading = False
+                if self._turns is not None:
+                    self._end_turn()
             if self.phase is _COMPLETE or self.phase is _CUT:
                 return {"type": "http.disconnect"}
             self._body_read = exchange.at_end
             return {"type": "http.request", "body": data, "more_body": not self._body_read}
         await exchange.wait_disconnected()
         return {"type": "http.disconnect"}
+
+    async def _turn(self) -> None:
+        """Until the `receive` that reads is done, in the order in which they came."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._turns is None:
+            self._turns = []
+        self._turns.append(turn)
+        await turn
+
+    def _end_turn(self) -> None:
+        turns, self._turns = self._turns, None
+        for turn in turns or ():
+            if not turn.done():
+                turn.set_result(None)
 
     # --- send -----------------------------------------------------------------------------
 
@@ -141,7 +174,7 @@ class HttpCycle:
             ClientDisconnected: the client has gone away.
             AsgiRuleError: the message breaks a rule; which one, the text says.
         """
-        kind = message["type"]
+        kind = message.get("type")
         phase = self.phase
         if kind == "http.response.body":
             if phase is _STARTED or phase is _SENDING:
@@ -169,27 +202,26 @@ class HttpCycle:
             )
         headers: Headers = []
         bodyless = self._is_head or status in _NO_BODY_STATUSES
-        for name, value in message.get("headers") or ():
-            if name.lower() == b"content-length":
-                if not bodyless:
-                    self._expect(value)
+        expected: int | None = None
+        try:
+            for name, value in message.get("headers") or ():
+                if name.lower() == b"content-length":
+                    # Without a body it goes: the tunnelled request is a POST, where it fails (§13)
+                    if not bodyless:
+                        length = _length(value)
+                        if expected is None:
+                            expected = length
+                            headers.append((name, value))
+                        elif expected != length:
+                            raise AsgiRuleError(_TWO_LENGTHS)
+                else:
                     headers.append((name, value))
-                # else: the tunnelled request is a POST, so a length without a body fails (protocol.md §13)
-            else:
-                headers.append((name, value))
-        if bodyless:
-            self._expected = None
-        self.status = status
+        except (TypeError, ValueError, AttributeError) as error:
+            raise AsgiRuleError("http.response.start: the headers must be pairs of byte strings") from error
+        self._expected = expected
+        self.status = int(status)  # an HTTPStatus is one as well
         self._headers = headers
         self.phase = _STARTED
-
-    def _expect(self, value: bytes) -> None:
-        if not value.isdigit():
-            raise AsgiRuleError(f"http.response.start: content-length must be a number, not {value!r}")
-        length = int(value[:20])
-        if self._expected is not None and self._expected != length:
-            raise AsgiRuleError("http.response.start: there are two content-length fields that differ")
-        self._expected = length
 
     def _body(self, message: Message, phase: Phase) -> Awaitable[None] | None:
         if self._exchange.disconnected:
@@ -237,15 +269,22 @@ class HttpCycle:
             self._exchange.cut()
         else:
             self.phase = _WAITING
-            self.status = 0
+            self.status = self.sent = 0
 
-    def _refuse(self, kind: str, phase: Phase) -> None:
+    def _refuse(self, kind: object, phase: Phase) -> None:
         if self._exchange.disconnected or phase is _CUT:
             raise ClientDisconnected(_GONE)
         if kind == "http.response.start":
             raise AsgiRuleError("http.response.start came twice: a response has one start")
         if kind != "http.response.body":
-            raise AsgiRuleError(f"{kind!r} is no message of an HTTP response (ASGI HTTP 2.5)")
+            raise AsgiRuleError(f"The type {kind!r} is none of an HTTP response's messages (ASGI HTTP 2.5)")
         if phase is _WAITING:
             raise AsgiRuleError("http.response.body came before http.response.start")
         raise AsgiRuleError("http.response.body came after the last one (more_body was false)")
+
+
+def _length(value: bytes) -> int:
+    """What a content-length field says; nobody has more digits to send than a 64-bit number."""
+    if not value.isdigit() or len(value) > _LONGEST_LENGTH_DIGITS:
+        raise AsgiRuleError(f"http.response.start: content-length must be a number, not {value[:40]!r}")
+    return int(value)

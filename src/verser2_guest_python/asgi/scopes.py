@@ -7,7 +7,7 @@ socket that an app could ask about: `client` and `server` are None unless proxy 
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from .types import Headers, Scope
 
@@ -42,7 +42,7 @@ def http_scope(
         "method": method.upper(),
         "scheme": "http",
         "path": root_path + (unquote(path) if "%" in path else path),
-        "raw_path": (root_path + path).encode("latin-1"),
+        "raw_path": _raw(root_path) + path.encode("latin-1"),
         "query_string": query.encode("latin-1"),
         "root_path": root_path,
         "headers": headers,
@@ -75,7 +75,7 @@ def websocket_scope(
         "http_version": "1.1",
         "scheme": "ws",
         "path": root_path + (unquote(path) if "%" in path else path),
-        "raw_path": (root_path + path).encode("latin-1"),
+        "raw_path": _raw(root_path) + path.encode("latin-1"),
         "query_string": query.encode("latin-1"),
         "root_path": root_path,
         "headers": headers,
@@ -87,3 +87,8 @@ def websocket_scope(
     if state is not None:
         scope["state"] = state.copy()
     return scope
+
+
+def _raw(root_path: str) -> bytes:
+    """A root path as it would stand in a URL."""
+    return (root_path if root_path.isascii() else quote(root_path)).encode()
