@@ -77,7 +77,7 @@ demo: $(STAMPS)/package ## serve the example app through an embedded Host, call 
 
 .PHONY: bench
 bench: $(STAMPS)/test ## measure this Guest beside the Node.js one, through the same Host
-	@exec $(BIN)/python bench/run.py $(BENCH_ARGS)
+	@exec $(BIN)/python -m bench.guest $(BENCH_ARGS)
 
 # ---- Checking -----------------------------------------------------------------------------------
 
