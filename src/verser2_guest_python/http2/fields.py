@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hpack import Decoder, Encoder
-from hpack.table import HeaderTable
+from .backend import Decoder, Encoder
 
 Fields = Sequence[tuple[bytes, bytes]]
 """Header fields as bytes: lower-case names, pseudo-header fields first."""
@@ -32,18 +31,6 @@ class FieldBlock:
 
     def __init__(self, constant: Fields) -> None:
         self.constant = tuple(constant)
-
-
-class _CountingTable(HeaderTable):
-    """A dynamic table that counts its changes, so that what was encoded against it can be kept."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.changes = 0
-
-    def add(self, name: bytes, value: bytes) -> None:
-        self.changes += 1
-        super().add(name, value)
 
 
 def _length(size: int) -> bytes:
@@ -68,21 +55,56 @@ def encode_literals(fields: Fields, *, secret: bool = False) -> bytes:
     return b"".join(parts)
 
 
+def _ends_of_integer(block: bytes, position: int, prefix: int) -> tuple[int, int]:
+    """An integer (RFC 7541 §5.1) and where it ends; hpack has accepted the block already."""
+    value = block[position] & prefix
+    position += 1
+    if value == prefix:
+        shift = 0
+        while True:
+            byte = block[position]
+            position += 1
+            value += (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+    return value, position
+
+
+def leaves_table(block: bytes) -> bool:
+    """Whether a header block, which must be a valid one, leaves the dynamic table as it is.
+
+    So it does when it has neither literals with incremental indexing nor size updates (RFC 7541 §6).
+    """
+    position = 0
+    while position < len(block):
+        first = block[position]
+        if first & 0x80:
+            position = _ends_of_integer(block, position, 0x7F)[1]
+        elif first & 0x60:
+            return False
+        else:
+            name, position = _ends_of_integer(block, position, 0x0F)
+            for _ in range(1 if name else 2):  # the value, and the name unless it is indexed
+                size, position = _ends_of_integer(block, position, 0x7F)
+                position += size
+    return True
+
+
 class BlockEncoder:
-    """Encodes header blocks: remembered constant fields first, literals behind them."""
+    """Encodes header blocks: remembered constant fields first, literals behind them.
+
+    `encoder` is hpack's, or one like it. Only constant fields go through it, so its dynamic table
+    changes only when a kind of message is sent for the first time, or the peer changes the table's size.
+    """
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
-        self._table = encoder.header_table = _CountingTable()
+        self._size = encoder.header_table_size
         self._remembered: dict[FieldBlock, bytes] = {}
-        self._changes = 0
 
     def encode(self, block: FieldBlock, extra: Fields = (), secret: Fields = ()) -> bytes:
         """One header block. It must be sent: the peer's table follows ours."""
-        table = self._table
-        if table.changes != self._changes or table.resized:
-            self._remembered.clear()
-            self._changes = table.changes
         encoded = self._remembered.get(block)
         if encoded is None:
             encoded = self._encode_constant(block)
@@ -93,12 +115,18 @@ class BlockEncoder:
         return encoded
 
     def _encode_constant(self, block: FieldBlock) -> bytes:
-        resized = self._table.resized
-        before = self._table.changes
-        encoded: bytes = self._encoder.encode(block.constant)
-        if self._table.changes == before and not resized and len(self._remembered) < MAX_REMEMBERED_BLOCKS:
-            self._remembered[block] = encoded  # indices alone: sending them again changes no table
+        encoded: bytes = self._encoder.encode([(name, value, False) for name, value in block.constant])
+        if not leaves_table(encoded):
+            self._remembered.clear()  # indices have moved
+        elif len(self._remembered) < MAX_REMEMBERED_BLOCKS:
+            self._remembered[block] = encoded
         return encoded
+
+    def resized(self) -> None:
+        """The peer has changed the table's size: the next block says so (RFC 7541 §4.2)."""
+        if self._encoder.header_table_size != self._size:
+            self._size = self._encoder.header_table_size
+            self._remembered.clear()
 
 
 class BlockDecoder:
@@ -106,9 +134,7 @@ class BlockDecoder:
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
-        self._table = decoder.header_table = _CountingTable()
         self._remembered: dict[bytes, Fields] = {}
-        self._size = self._table.maxsize
 
     def remembered(self, block: bytes) -> Fields | None:
         """The fields of a block that was kept by `remember`, or None."""
@@ -119,17 +145,18 @@ class BlockDecoder:
 
         Raises what hpack raises.
         """
-        table = self._table
-        before = table.changes
-        fields: Fields = tuple(self._decoder.decode(block, raw=True))
-        if table.changes != before or table.maxsize != self._size:
-            self._size = table.maxsize
-            self._remembered.clear()
-            return fields, False
-        return fields, len(block) <= MAX_REMEMBERED_BLOCK_BYTES
+        fields: Fields = tuple((name, value) for name, value, *_ in self._decoder.decode(block, raw=True))
+        if leaves_table(block):
+            return fields, len(block) <= MAX_REMEMBERED_BLOCK_BYTES
+        self._remembered.clear()  # indices have moved
+        return fields, False
 
     def remember(self, block: bytes, fields: Fields) -> None:
         """Keeps the validated fields of a block until the dynamic table changes."""
         if len(self._remembered) >= MAX_REMEMBERED_BLOCKS:
             self._remembered.clear()
         self._remembered[block] = fields
+
+    def forget(self) -> None:
+        """A block was decoded elsewhere: indices may have moved."""
+        self._remembered.clear()

@@ -380,6 +380,9 @@ class Inbound:
     def _on_remote_settings(self, event: events.RemoteSettingsChanged) -> None:
         self._engine.settings_changed()
 
+    def _on_settings_ack(self, event: events.SettingsAcknowledged) -> None:
+        self._settings_acknowledged = True
+
     def _on_ping_ack(self, event: events.PingAckReceived) -> None:
         self._events.ping_answered(event.ping_data)
 
