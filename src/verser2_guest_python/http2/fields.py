@@ -101,6 +101,7 @@ class BlockEncoder:
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self._size = encoder.header_table_size
+        self._smallest: int | None = None  # of the sizes that the next block has to announce
         self._remembered: dict[FieldBlock, bytes] = {}
 
     def encode(self, block: FieldBlock, extra: Fields = (), secret: Fields = ()) -> bytes:
@@ -116,6 +117,7 @@ class BlockEncoder:
 
     def _encode_constant(self, block: FieldBlock) -> bytes:
         encoded: bytes = self._encoder.encode([(name, value, False) for name, value in block.constant])
+        self._smallest = None
         if not leaves_table(encoded):
             self._remembered.clear()  # indices have moved
         elif len(self._remembered) < MAX_REMEMBERED_BLOCKS:
@@ -124,9 +126,16 @@ class BlockEncoder:
 
     def resized(self) -> None:
         """The peer has changed the table's size: the next block says so (RFC 7541 §4.2)."""
-        if self._encoder.header_table_size != self._size:
-            self._size = self._encoder.header_table_size
-            self._remembered.clear()
+        size = self._encoder.header_table_size
+        if size == self._size and self._smallest is None:
+            return
+        self._size = size
+        self._smallest = size if self._smallest is None else min(size, self._smallest)
+        self._remembered.clear()
+        table = getattr(self._encoder, "header_table", None)
+        if table is not None:  # hpack would announce each size in between, or none if one was set twice
+            table.resized = True
+            self._encoder.table_size_changes = [*({self._smallest} - {size}), size]
 
 
 class BlockDecoder:
