@@ -1,19 +1,26 @@
 """The Host: where Guests and Brokers dial in, and requests pass from one to the other.
 
-host            VerserHost: starting, closing, looking at it
-core            what runs while it is started
-session         one peer's session, and which stream is whose business
-registration    letting peers in (§2)
-revocation      taking routes back (§9)
-registry        who is registered; degraded routes and their clock (§10)
-routes          the route table, pure
-control         route lines to a Broker (§3)
-leases          idle leases and waiting requests of one Guest (§5)
-forwarding      from a Broker's request to an exchange (§7)
-exchange        one request under way (§5, §7)
-response        a Guest's envelope as an answer (§6, §13)
-answers         what the Host says for itself (§8)
-authorization   who may do what
+    host            VerserHost: starting, closing, looking at it
+    core            what runs while it is started
+    session         one peer's session, and which stream is whose business
+    registration    letting peers in (§2)
+    revocation      taking routes back (§9)
+    registry        who is registered; degraded routes and their clock (§10)
+    routes          the route table, pure
+    control         route lines to a Broker (§3)
+    leases          idle leases and waiting requests of one Guest (§5)
+    forwarding      from a Broker's request to an exchange (§7)
+    exchange        one request under way (§5, §7)
+    upload          its body on the way to the Guest
+    response        a Guest's envelope as an answer (§6, §13)
+    websockets      from a Broker's WebSocket request to a bridge (§11)
+    bridge          one WebSocket under way
+    relay           one direction of it
+    services        what exchanges and bridges share
+    answers         what the Host says for itself (§8)
+    authorization   who may do what
+
+The numbers are sections of protocol.md.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import asyncio
 import time
 from email.utils import formatdate
 
-from verser2_guest_python.errors import VerserError
+from verser2_guest_python.errors import WIRE_CODES, VerserError, VerserProtocolError
 from verser2_guest_python.host.tasks import Tasks
 from verser2_guest_python.http2 import ErrorCode, FieldBlock, Http2Error, Stream
 from verser2_guest_python.wire.errors_wire import encode_error_object
@@ -41,7 +41,8 @@ class HttpDate:
 
 def error_mark(error: VerserError) -> tuple[bytes, bytes]:
     """The field that marks an answer as an error of the Host's own (protocol.md §14)."""
-    return (ERROR_FIELD, error.code.encode("ascii", "replace"))
+    code = error.code if error.code in WIRE_CODES else VerserProtocolError.default_code
+    return (ERROR_FIELD, code.encode("ascii"))
 
 
 def dismiss(stream: Stream) -> None:

@@ -31,7 +31,10 @@ class Authorization:
         return None
 
     def refuse_request(self, broker_id: str, target_id: str, domain: str, method: str) -> str | None:
-        """Why this Broker may not send this request, or None. Called for every request."""
+        """Why this Broker may not send this request, or None. Called for every request.
+
+        `method` is `WEBSOCKET` for a WebSocket.
+        """
         return None
 
     def shows_route(self, broker_id: str, target_id: str, domain: str) -> bool:

@@ -18,6 +18,7 @@ from verser2_guest_python.host.registry import Registry
 from verser2_guest_python.host.services import ExchangeServices
 from verser2_guest_python.host.session import PeerSession
 from verser2_guest_python.host.tasks import Tasks
+from verser2_guest_python.host.websockets import WebSocketForwarder
 from verser2_guest_python.http2 import ErrorCode, Session
 from verser2_guest_python.wire.routes import LifecycleEvent
 
@@ -45,6 +46,7 @@ class HostCore:
         self.registry = Registry(authorization, degraded_seconds, self._on_route)
         self.exchanges = ExchangeServices(self.answers, self.tasks, limits, records)
         self.forwarder = Forwarder(self.registry, authorization, self.exchanges, lease_seconds)
+        self.websockets = WebSocketForwarder(self.forwarder, self.exchanges)
         self.closing = False
         self._events = events
         self._sessions: set[PeerSession] = set()
@@ -87,6 +89,8 @@ class HostCore:
         self.closing = True
         for caller in self._sessions:
             caller.session.goaway()
+        for bridge in list(self.exchanges.bridges):
+            bridge.go_away()
         if self.exchanges.active and timeout > 0:
             try:
                 async with asyncio.timeout(timeout):

@@ -53,7 +53,7 @@ class Forwarder:
             if not request.request_id:  # deployed Hosts make one up as well (protocol.md §7)
                 self._made_up += 1
                 request = replace(request, request_id=f"req-{self._made_up}")
-            guest, route = self._target(broker, request)
+            guest, route = self.target(broker, request)
             head = self._head(broker, request, route)
         except VerserError as error:
             self._refuse(stream, error, request, fields)
@@ -63,7 +63,8 @@ class Forwarder:
             wait = min(request.lease_timeout_ms / 1000, self._services.limits.lease_wait_seconds)
         Exchange(self._services, stream, guest.pool, request, route.domain, head).start(wait)
 
-    def _target(self, broker: Broker, request: BrokerRequest) -> tuple[Guest, Route]:
+    def target(self, broker: Broker, request: BrokerRequest) -> tuple[Guest, Route]:
+        """The Guest and the route that a request is for; raises a `VerserError` where it may not go there."""
         if request.source_id != broker.id:
             raise AuthorizationDeniedError("Another Broker has registered on this session.")
         target_id = request.target_id

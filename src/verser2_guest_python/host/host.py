@@ -40,6 +40,7 @@ class HostStats:
     idle_leases: int
     queued_requests: int
     active_requests: int
+    """Requests and WebSockets under way."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,12 @@ class HostLimits:
     idle_leases_per_guest: int = 4_096
     """HTTP leases that wait for requests; one more is refused with `timeout`."""
 
+    idle_websocket_leases_per_guest: int = 4
+    """WebSocket leases that wait, as deployed Hosts have it; one more is refused with `timeout`."""
+
+    websocket_accept_seconds: float = 30.0
+    """How long a Guest may take to accept a WebSocket."""
+
     queued_requests_per_guest: int = 1_000
     """Requests that wait for a lease of one Guest; one more fails with `timeout` at once."""
 
@@ -41,7 +47,8 @@ class HostLimits:
     """The longest time that a Broker may ask to wait for a lease."""
 
     linger_seconds: float = 1.0
-    """How long the rest of an upload may still arrive once the app has answered in full."""
+    """How long the rest of an upload may still arrive once the app has answered in full, and how long
+    the streams of a WebSocket that closes stay open."""
 
     unread_control_events: int = 10_000
     """Route events that may wait for a Broker that does not read; beyond it, its session is closed."""

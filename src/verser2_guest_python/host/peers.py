@@ -17,11 +17,15 @@ from verser2_guest_python.wire.registration import BROKER, GUEST
 
 @dataclass(eq=False, slots=True)
 class Guest:
-    """A registered Guest. `field` is its id as the fields of its streams say it."""
+    """A registered Guest. `field` is its id as the fields of its streams say it.
+
+    `websockets` holds idle WebSocket leases; nobody waits for one (protocol.md §11).
+    """
 
     id: str
     session: Session
     pool: LeasePool
+    websockets: LeasePool
     field: bytes
     role: ClassVar[str] = GUEST
 

@@ -17,10 +17,8 @@ from verser2_guest_python.host.leases import LeasePool
 from verser2_guest_python.host.peers import Broker, Guest
 from verser2_guest_python.http2 import FieldBlock, Http2Error, Stream
 from verser2_guest_python.wire.names import (
-    ERROR_HEADER_EXTENSION,
-    HEADER_ARRAYS_EXTENSION,
+    EXTENSIONS,
     NDJSON_TYPE,
-    STAGE_EXTENSION,
 )
 from verser2_guest_python.wire.registration import (
     GUEST,
@@ -32,9 +30,6 @@ from verser2_guest_python.wire.registration import (
 
 if TYPE_CHECKING:
     from verser2_guest_python.host.session import PeerSession
-
-EXTENSIONS = (ERROR_HEADER_EXTENSION, HEADER_ARRAYS_EXTENSION, STAGE_EXTENSION)
-"""What of protocol.md §14 is announced to those who register."""
 
 _CONTROL_FIELDS = FieldBlock([(b":status", b"200"), (b"content-type", NDJSON_TYPE)])
 _REFUSED_STATUS = 403
@@ -105,7 +100,13 @@ def _admit_guest(caller: PeerSession, stream: Stream, registration: Registration
         max_waiting=core.limits.queued_requests_per_guest,
         budget=core.queue_budget,
     )
-    guest = Guest(guest_id, caller.session, pool, guest_id.encode())
+    websockets = LeasePool(
+        guest_id,
+        max_idle=core.limits.idle_websocket_leases_per_guest,
+        max_waiting=0,
+        budget=core.queue_budget,
+    )
+    guest = Guest(guest_id, caller.session, pool, websockets, guest_id.encode())
     caller.registered(guest)
     core.registry.add_guest(guest, registration.routed_domains)
     core.answers.send_json(stream, 200, encode_registered(core.registry.routes.routes(), EXTENSIONS))

@@ -6,6 +6,7 @@ Apart from the exchange because there is one of these, and there are thousands o
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from verser2_guest_python.errors import VerserError
 from verser2_guest_python.host.answers import Answers
@@ -16,9 +17,12 @@ from verser2_guest_python.http2 import FieldBlock
 from verser2_guest_python.wire.broker_request import BrokerRequest
 from verser2_guest_python.wire.names import STAGE_KEY
 
+if TYPE_CHECKING:
+    from verser2_guest_python.host.bridge import Bridge
+
 
 class ExchangeServices:
-    """One object for all exchanges; it also knows how many are under way."""
+    """One object for all exchanges and WebSockets; it also knows how many are under way."""
 
     def __init__(
         self, answers: Answers, tasks: Tasks, limits: HostLimits, records: Listeners[RequestRecord]
@@ -29,6 +33,7 @@ class ExchangeServices:
         self.records = records
         self.loop = asyncio.get_running_loop()
         self.active = 0
+        self.bridges: set[Bridge] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._status_blocks: dict[int, FieldBlock] = {}

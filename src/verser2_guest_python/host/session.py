@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _GUEST_CONTROL_FIELDS = FieldBlock([(b":status", b"200"), (b"content-type", names.NDJSON_TYPE)])
 _LEASE_FIELDS = FieldBlock([(b":status", b"200"), (b"content-type", names.OCTETS_TYPE)])
+_WEBSOCKET_LEASE_FIELDS = FieldBlock([(b":status", b"200")])
 
 RequestFields = dict[bytes, bytes]
 
@@ -135,6 +136,20 @@ class PeerSession:
         stream.send_fields(_LEASE_FIELDS)
         guest.pool.offer(stream)
 
+    def _on_websocket_lease(self, stream: Stream, fields: RequestFields) -> None:
+        guest = self._guest(fields)
+        if stream.ended:
+            raise VerserProtocolError("A WebSocket lease that has ended cannot carry anything.")
+        if guest.websockets.full:
+            raise LeaseTimeoutError(f"{guest.id} has too many idle WebSocket leases already.")
+        stream.send_fields(_WEBSOCKET_LEASE_FIELDS)
+        guest.websockets.offer(stream)
+
+    def _on_websocket(self, stream: Stream, fields: RequestFields) -> None:
+        if not isinstance(self.peer, Broker):
+            raise DisconnectedTargetError("No Broker has registered on this session.")
+        self.core.websockets.forward(self.peer, stream, stream.fields or ())
+
     def _on_revoke(self, stream: Stream, fields: RequestFields) -> None:
         self._spawn(stream, revoke(self, stream, fields), "revocation")
 
@@ -176,4 +191,6 @@ _HANDLERS: Final[dict[bytes, Callable[[PeerSession, Stream, RequestFields], None
     names.REGISTER_PATH: PeerSession._on_register,
     names.GUEST_CONTROL_PATH: PeerSession._on_guest_control,
     names.GUEST_REVOKE_PATH: PeerSession._on_revoke,
+    names.GUEST_WEBSOCKET_LEASE_PATH: PeerSession._on_websocket_lease,
+    names.WEBSOCKET_PATH: PeerSession._on_websocket,
 }

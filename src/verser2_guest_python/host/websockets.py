@@ -1,0 +1,56 @@
+"""From a Broker's WebSocket fields to a bridge: which Guest, may it, and is one of its leases idle.
+
+Apart from the bridge because everything here is decided before a lease is touched (stage `queued`).
+A WebSocket does not wait for a lease: there is no queue (protocol.md §11).
+"""
+
+from __future__ import annotations
+
+from verser2_guest_python.errors import VerserError, VerserWebSocketError
+from verser2_guest_python.host.bridge import Bridge
+from verser2_guest_python.host.forwarding import Forwarder, forwarded_headers
+from verser2_guest_python.host.peers import Broker
+from verser2_guest_python.host.services import ExchangeServices, staged
+from verser2_guest_python.http2 import Fields, Stream
+from verser2_guest_python.wire.broker_request import BrokerRequest
+from verser2_guest_python.wire.names import STAGE_QUEUED
+from verser2_guest_python.wire.vws import Open
+from verser2_guest_python.wire.websocket_request import parse_websocket_request
+
+METHOD = "WEBSOCKET"
+"""What policies and records know a WebSocket by, since it has no method of its own."""
+
+
+class WebSocketForwarder:
+    """Takes Brokers' WebSockets."""
+
+    def __init__(self, forwarder: Forwarder, services: ExchangeServices) -> None:
+        self._forwarder = forwarder
+        self._services = services
+        self._count = 0
+
+    def forward(self, broker: Broker, stream: Stream, fields: Fields) -> None:
+        """Forwards one WebSocket, or answers with what is wrong with it."""
+        self._count += 1
+        request_id = f"ws-{self._count}"
+        known = BrokerRequest(request_id, broker.id, "", None, METHOD, "", {})
+        try:
+            asked = parse_websocket_request(fields)
+            known = BrokerRequest(
+                request_id, asked.source_id, asked.target_id, asked.domain, METHOD, asked.path, {}
+            )
+            guest, route = self._forwarder.target(broker, known)
+            lease = guest.websockets.take()
+            if lease is None:
+                context = {"targetId": guest.id, "domain": route.domain}
+                message = f"Guest {guest.id} has no idle WebSocket lease."
+                raise VerserWebSocketError(message, context=context)
+        except VerserError as error:
+            services = self._services
+            services.answers.send_error(stream, staged(error, STAGE_QUEUED, request_id))
+            if services.records:
+                services.record(known, domain=known.route_domain, status=502, error=error.code)
+            return
+        headers = None if asked.headers is None else forwarded_headers(asked.headers, route.domain)
+        opening = Open(route.domain, asked.path, asked.protocol, headers)
+        Bridge(self._services, stream, lease, known, opening).start()
