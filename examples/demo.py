@@ -15,7 +15,7 @@ from verser2_guest_python.errors import VerserError
 from verser2_guest_python.service.dev_stack import DevStack
 from verser2_guest_python.service.event_loop import run_in_loop
 from verser2_guest_python.service.exit_codes import exit_code
-from verser2_guest_python.service.guest_log import GuestLog
+from verser2_guest_python.service.guest_log import GuestLog, watch
 from verser2_guest_python.service.logs import set_up_logs
 from verser2_guest_python.service.serving import serve_until_stopped
 from verser2_guest_python.service.settings import LogSettings
@@ -26,7 +26,7 @@ DOMAIN = "hello.localhost"
 async def demo() -> int:
     logs = set_up_logs(LogSettings(format="console"))
     async with DevStack(app, [DOMAIN]) as stack:
-        stack.guest.on_lifecycle(GuestLog(logs, logs.access(stack.guest.guest_id, query=True)))
+        watch(stack.guest, GuestLog(logs, logs.access(stack.guest.guest_id, query=True)))
 
         async def show() -> None:
             await stack.connect()

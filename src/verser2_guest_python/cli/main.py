@@ -6,6 +6,7 @@ module only when that command is run.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from verser2_guest_python.errors import VerserError
 from verser2_guest_python.service.exit_codes import ExitCode, exit_code
 
 PROGRAM_NAME: Final = "verser2-guest"
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 _EPILOG: Final = """\
 \b
@@ -59,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The console script: runs one command and ends the process with its exit code."""
     code = run(arguments)
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (OSError, ValueError):
         # Whoever read our output has left, or it cannot be written; do not let the interpreter find out again
         sys.stdout = None
@@ -82,8 +85,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(error.message, exit_code(error))
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        return ExitCode.DONE
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        return _fail(f"The output cannot be written: {error.strerror}.", ExitCode.OUTPUT)
     return result if isinstance(result, int) else ExitCode.DONE
 
 

@@ -75,11 +75,10 @@ class AccessLog:
         # Brokers name their requests after themselves: their name twice would only be noise
         sender = request_id if request_id.startswith(source_id) else f"{source_id} {request_id}"
         tail = f"{duration(duration_ms):>8} {size(bytes_out):>9}  {safe(sender)}"
-        self._sink.write(
-            f"{paint(stamp[11:], DIM)} {paint('request'.ljust(LEVEL_WIDTH), BLUE)} "
-            f"{paint(code, *_status_colours(status))} {paint(safe(method).ljust(_METHOD_WIDTH), BOLD)}"
-            f"{safe(path).ljust(_PATH_WIDTH)} {paint(tail, DIM)}{f'  {paint(safe(reason), RED)}' if reason else ''}"
-        )
+        head = f"{paint(stamp[11:], DIM)} {paint('request'.ljust(LEVEL_WIDTH), BLUE)}"
+        what = f"{paint(code, *_status_colours(status))} {paint(safe(method).ljust(_METHOD_WIDTH), BOLD)}"
+        why = f"  {paint(safe(reason), RED)}" if reason else ""
+        self._sink.write(f"{head} {what}{safe(path).ljust(_PATH_WIDTH)} {paint(tail, DIM)}{why}")
 
 
 _REASON: Final = '"reason":'

@@ -7,12 +7,15 @@ reads the log at night. An outage is told once and then once a minute, not at ev
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
+from verser2_guest_python.guest.guest import VerserGuest
 from verser2_guest_python.guest.lifecycle import GuestEvent
 from verser2_guest_python.service.access_log import AccessLog
 from verser2_guest_python.service.logs import Logs
 
+_GUEST_LOGGER: Final = "verser2_guest_python.guest"
 OUTAGE_REMINDER_SECONDS: Final = 60.0
 
 
@@ -33,7 +36,7 @@ class GuestLog:
                 if self._access is not None:
                     _write(self._access, event)
             case "request-started":
-                pass
+                self._events.debug("request started", request_id=fields["request_id"])
             case "registered":
                 self.registered = True
                 self._said = None
@@ -56,18 +59,35 @@ class GuestLog:
 
     def _outage(self, event: GuestEvent) -> None:
         reason = str(event.fields.get("reason"))
-        if (
-            reason == self._said
-            and asyncio.get_running_loop().time() - self._said_at < OUTAGE_REMINDER_SECONDS
-        ):
+        if self._is_known(reason):
             self._events.debug("reconnecting", **event.fields)
-            return
+        else:
+            self._remember(reason)
+            self._events.warning("reconnecting", reason=reason)
+
+    def once(self, record: logging.LogRecord) -> bool:
+        """A filter for the Guest's own logger: a refusal is told as seldom as any other outage."""
+        if record.module != "keeper" or not isinstance(record.args, tuple) or not record.args:
+            return True
+        reason = str(record.args[0])
+        if self._is_known(reason):
+            return False
         self._remember(reason)
-        self._events.warning("reconnecting", reason=reason)
+        return True
+
+    def _is_known(self, reason: str) -> bool:
+        recently = asyncio.get_running_loop().time() - self._said_at < OUTAGE_REMINDER_SECONDS
+        return reason == self._said and recently
 
     def _remember(self, reason: str) -> None:
         self._said = reason
         self._said_at = asyncio.get_running_loop().time()
+
+
+def watch(guest: VerserGuest, log: GuestLog) -> None:
+    """Has `log` tell what `guest` does, for the rest of the process."""
+    guest.on_lifecycle(log)
+    logging.getLogger(_GUEST_LOGGER).addFilter(log.once)
 
 
 def _write(access: AccessLog, event: GuestEvent) -> None:

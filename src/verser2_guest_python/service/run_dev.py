@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from verser2_guest_python.service.dev_stack import GUEST_ID, DevStack, domain_of
 from verser2_guest_python.service.event_loop import run_in_loop
-from verser2_guest_python.service.guest_log import GuestLog
+from verser2_guest_python.service.guest_log import GuestLog, watch
 from verser2_guest_python.service.logs import Logs, set_up_logs
 from verser2_guest_python.service.run_guest import load_app_of
 from verser2_guest_python.service.serving import serve_until_stopped
@@ -27,7 +27,7 @@ async def _run(settings: Settings, logs: Logs, on_ready: Callable[[DevStack], No
     domains = settings.routed_domains or (domain_of(settings.app),)
     async with DevStack(loaded.app, domains, lifespan=settings.lifespan) as stack:
         access = logs.access(GUEST_ID, query=True) if settings.log.access_log else None
-        stack.guest.on_lifecycle(GuestLog(logs, access))
+        watch(stack.guest, GuestLog(logs, access))
 
         async def serve() -> None:
             await stack.connect()

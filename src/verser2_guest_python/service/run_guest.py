@@ -18,7 +18,7 @@ from verser2_guest_python.guest.guest import VerserGuest, create_verser_guest
 from verser2_guest_python.peer.address import parse_host_url
 from verser2_guest_python.service.event_loop import run_in_loop
 from verser2_guest_python.service.exit_codes import exit_code
-from verser2_guest_python.service.guest_log import GuestLog
+from verser2_guest_python.service.guest_log import GuestLog, watch
 from verser2_guest_python.service.logs import Logs, set_up_logs
 from verser2_guest_python.service.serving import serve_until_stopped
 from verser2_guest_python.service.settings import Settings, missing
@@ -44,7 +44,7 @@ async def _run(settings: Settings, logs: Logs) -> int:
     loaded = load_app_of(settings)
     guest = make_guest(settings, loaded)
     access = logs.access(settings.guest_id) if settings.log.access_log else None
-    guest.on_lifecycle(GuestLog(logs, access))
+    watch(guest, GuestLog(logs, access))
     logs.events.info(
         "starting",
         app=settings.app,

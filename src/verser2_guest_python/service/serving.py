@@ -6,6 +6,7 @@ Apart from `run_guest.py` because `dev` and the demo end in the same way.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from typing import Any
 
@@ -32,15 +33,16 @@ async def serve_until_stopped(guest: VerserGuest, work: Coroutine[Any, Any, None
         tasks.append(loop.create_task(guest.close(f"{name} received"), name="closing"))
 
     signals = StopSignals(loop, drain, lambda _name: hurry.set())
-    with signals.installed():
-        hurrying = loop.create_task(hurry.wait(), name="hurry")
-        try:
-            for task in tasks:  # `drain` adds to them while the first one is awaited
-                await asyncio.wait((task, hurrying), return_when=asyncio.FIRST_COMPLETED)
-                if (code := signals.exit_code()) is not None:
-                    return code
-                if not task.cancelled():
-                    task.result()
-        finally:
-            hurrying.cancel()
+    signals.install()
+    hurrying = loop.create_task(hurry.wait(), name="hurry")
+    try:
+        for task in tasks:  # `drain` adds to them while the first one is awaited
+            await asyncio.wait((task, hurrying), return_when=asyncio.FIRST_COMPLETED)
+            if (code := signals.exit_code()) is not None:
+                logging.disable()  # what is torn out by the roots has nothing to say that helps
+                return code
+            if not task.cancelled():
+                task.result()
+    finally:
+        hurrying.cancel()
     return ExitCode.DONE

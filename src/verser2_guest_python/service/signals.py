@@ -11,8 +11,8 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Final
 
@@ -43,15 +43,10 @@ class StopSignals:
         """What the process ends with after a second signal; None before."""
         return exit_code_of_signal(self.received[1]) if len(self.received) > 1 else None
 
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        """Handles the signals inside the block, and puts back what was there."""
-        before = {number: signal.signal(number, self._handle) for number in STOP_SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def install(self) -> None:
+        """Handles the signals from now to the end of the process, so that a late one changes no exit code."""
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._handle)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         self.received.append(number)
@@ -60,7 +55,8 @@ class StopSignals:
             os._exit(exit_code_of_signal(number))
         if count == len(self._calls):
             self._end_anyway(exit_code_of_signal(number))
-        self._loop.call_soon_threadsafe(self._calls[count - 1], signal.Signals(number).name)
+        with suppress(RuntimeError):  # the loop has been closed: the process is at its end already
+            self._loop.call_soon_threadsafe(self._calls[count - 1], signal.Signals(number).name)
 
     def _end_anyway(self, code: int) -> None:
         timer = threading.Timer(_HURRY_SECONDS, os._exit, (code,))
