@@ -123,6 +123,10 @@ class HttpCycle:
     def _cut_if_sending(self) -> None:
         if self.phase is _SENDING:
             self.phase = _CUT
+            if self.error is None and not self._exchange.disconnected:
+                self.error = AsgiRuleError(
+                    "The app ended in the middle of its response: http.response.body came with more_body only"
+                )
             self._exchange.cut()
 
     # --- receive --------------------------------------------------------------------------

@@ -79,9 +79,10 @@ class Dispatcher:
             reason = reason or NO_APP
         else:
             await cycle.run()
-            status, sent = cycle.status, cycle.sent
             if cycle.phase is not _COMPLETE or cycle.error is not None:
                 reason = await self._conclude(exchange, cycle)
+            if cycle.phase in (_COMPLETE, _CUT):
+                status, sent = cycle.status, cycle.sent
         if listeners:
             listeners.tell(
                 "request-completed",
@@ -121,14 +122,15 @@ class Dispatcher:
         """What is left to do for a request that did not simply complete; the reason for the log."""
         error = cycle.error
         gone = exchange.disconnected
+        head = exchange.head
         if error is not None and not (only_disconnected(error) and (gone or cycle.phase is _CUT)):
-            head = exchange.head
             _log.error("The app failed on %s %s", head.method, head.path.partition("?")[0], exc_info=error)
             reason = f"app failed: {type(error).__name__}"
         elif gone:
             reason = "cancelled"
         else:
-            reason = "app ended without a complete response"
+            _log.error("The app ended without answering %s %s", head.method, head.path.partition("?")[0])
+            reason = "app ended without answering"
         if cycle.phase in (_COMPLETE, _CUT) or gone:
             return None if cycle.phase is _COMPLETE and error is None else reason
         message = (
