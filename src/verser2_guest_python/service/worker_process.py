@@ -1,0 +1,137 @@
+"""One worker as its supervisor sees it: a process of its own, and a socket between the two.
+
+The worker says `registered` and `worn out` on the socket, a line each; that it ends tells either
+side that the other is gone. Workers are spawned, never forked: they share nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from enum import Enum
+from typing import Final
+
+WORKER_ID_VARIABLE: Final = "VERSER_WORKER_ID"
+WORKER_SOCKET_VARIABLE: Final = "VERSER_WORKER_SOCKET"
+
+REGISTERED: Final = b"registered"
+WORN_OUT: Final = b"worn out"
+
+
+class WorkerState(Enum):
+    """Where a worker is in its life."""
+
+    STARTING = "starting"
+    READY = "registered at the Host"
+    STOPPING = "told to drain"
+    GONE = "ended"
+
+
+class WorkerProcess:
+    """A worker that was started; `spawn` makes one.
+
+    Attributes:
+        slot: which of the workers it is, from 1.
+        peer_id: the id that it registers as.
+        worn_out: set when it has served `limit_max_requests`, and wants to be replaced.
+    """
+
+    def __init__(
+        self, slot: int, peer_id: str, process: asyncio.subprocess.Process, sock: socket.socket
+    ) -> None:
+        self.slot = slot
+        self.peer_id = peer_id
+        self.state = WorkerState.STARTING
+        self.started_at = time.monotonic()
+        self.worn_out = asyncio.Event()
+        self._process = process
+        self._socket = sock
+        self._ready = asyncio.Event()
+        self._listening = asyncio.get_running_loop().create_task(
+            self._listen(), name=f"worker {peer_id}: socket"
+        )
+
+    @classmethod
+    async def spawn(cls, slot: int, peer_id: str, command: Sequence[str]) -> WorkerProcess:
+        """Starts a worker; it has the environment of this process, and its own id."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        try:
+            environment = {
+                **os.environ,
+                WORKER_ID_VARIABLE: peer_id,
+                WORKER_SOCKET_VARIABLE: str(theirs.fileno()),
+            }
+            process = await asyncio.create_subprocess_exec(
+                *command, env=environment, pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return cls(slot, peer_id, process, ours)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def age_seconds(self) -> float:
+        """How long ago it was started."""
+        return time.monotonic() - self.started_at
+
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        waiting = b""
+        with suppress(ConnectionError):
+            while data := await loop.sock_recv(self._socket, 4_096):
+                *lines, waiting = (waiting + data).split(b"\n")
+                for line in lines:
+                    if line == REGISTERED:
+                        if self.state is WorkerState.STARTING:
+                            self.state = WorkerState.READY
+                        self._ready.set()
+                    elif line == WORN_OUT:
+                        self.worn_out.set()
+
+    async def wait_ready(self) -> bool:
+        """Until it has registered, or has ended: whether it has registered."""
+        ready = asyncio.ensure_future(self._ready.wait())
+        gone = asyncio.ensure_future(self._process.wait())
+        try:
+            await asyncio.wait((ready, gone), return_when=asyncio.FIRST_COMPLETED)
+            return self._ready.is_set()
+        finally:
+            ready.cancel()
+            gone.cancel()
+
+    def stop(self) -> None:
+        """Tells it to drain; told twice, it ends at once."""
+        if self.state is not WorkerState.GONE:
+            self.state = WorkerState.STOPPING
+            self._send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends it without a goodbye."""
+        self._send_signal(signal.SIGKILL)
+
+    def _send_signal(self, number: signal.Signals) -> None:
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def wait(self) -> int:
+        """Until it has ended: its exit code, 128 and the number of the signal that ended it."""
+        code = await self._process.wait()
+        self.state = WorkerState.GONE
+        self._listening.cancel()
+        await asyncio.wait((self._listening,))
+        self._socket.close()
+        return code if code >= 0 else 128 - code
