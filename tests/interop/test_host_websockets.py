@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
 from tests.host.peers import DOMAIN, running_host
 from tests.host.test_streaming import active
 from tests.support.certificates import Certificates
-from tests.support.node_peers import node_guest, node_websocket
+from tests.support.node_peers import NodePeer, node_guest, node_websocket
 
 pytestmark = pytest.mark.interop
 
@@ -60,19 +61,26 @@ async def test_a_refusal(certs: Certificates) -> None:
 
 
 async def test_many_at_a_time(certs: Certificates) -> None:
-    """The Guest replaces its leases as they turn active; a Broker that comes too early tries again."""
-    async with running_host(certs) as host, node_guest(host.url, certs):
+    """Two leases are idle at a time, and there is no queue: each opens before the next one asks."""
+    async with (
+        running_host(certs) as host,
+        node_guest(host.url, certs),
+        contextlib.AsyncExitStack() as stack,
+    ):
+        sockets = []
+        for number in range(6):
+            socket = await stack.enter_async_context(node_websocket(host.url, certs, f"{URL}/{number}"))
+            await socket.event("open")
+            sockets.append(socket)
 
-        async def talk(number: int) -> None:
-            async with node_websocket(host.url, certs, f"{URL}/{number}") as socket:
-                await socket.event("open")
-                for count in range(20):
-                    await socket.write_line(f"{number}: {count}")
-                    assert (await socket.event("message"))["text"] == f"{number}: {count}"
-                socket.close_input()
-                assert (await socket.event("close"))["code"] == 1000
+        async def talk(number: int, socket: NodePeer) -> None:
+            for count in range(20):
+                await socket.write_line(f"{number}: {count}")
+                assert (await socket.event("message"))["text"] == f"{number}: {count}"
+            socket.close_input()
+            assert (await socket.event("close"))["code"] == 1000
 
-        await asyncio.gather(*map(talk, range(6)))
+        await asyncio.gather(*(talk(number, socket) for number, socket in enumerate(sockets)))
         await active(host, 0)
 
 
