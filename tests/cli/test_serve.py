@@ -301,3 +301,32 @@ def test_a_name_that_is_taken_is_tried_again_with_one_warning(stage: Stage) -> N
             second.says('"registered"')
             assert second.count('"warning"') == 1
             assert second.stop() == 0
+
+
+def test_no_secret_is_logged_at_any_level(stage: Stage) -> None:
+    secrets = (
+        "-H",
+        "Authorization: Bearer hunter2",
+        "-H",
+        "Cookie: session=hunter2",
+        "-H",
+        "X-Api-Key: hunter2",
+    )
+    name = ("examples.bench_app:app", *stage.peer, "--guest-id", "secret", "--domain", "secret.test")
+    with start(*name, "--log-level", "debug", "--debug") as process:
+        process.says('"registered"')
+        seen = run("broker", "get", "secret.test/headers?token=hunter2", *secrets, *stage.peer)
+        assert seen.stdout.count(b"hunter2") == 3
+        assert run("broker", "get", "secret.test/boom?token=hunter2", *secrets, *stage.peer).returncode == 1
+        process.says("app failed: RuntimeError")
+        assert process.stop() == 0
+    assert "hunter2" not in process.transcript()
+
+
+def test_the_app_s_error_text_reaches_the_broker_only_with_debug(stage: Stage) -> None:
+    name = ("examples.bench_app:app", *stage.peer, "--guest-id", "frank", "--domain", "frank.test", "--debug")
+    assert b"boom" not in run("broker", "get", "a.test/boom", *stage.peer).stderr
+    with start(*name) as process:
+        process.says('"registered"')
+        assert b"boom" in run("broker", "get", "frank.test/boom", *stage.peer).stderr
+        assert process.stop() == 0

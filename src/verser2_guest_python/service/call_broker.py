@@ -131,7 +131,7 @@ async def _call(peer: Peer, call: Call) -> int:
     except TimeoutError:
         raise RequestTimeoutError(f"The answer was not complete within {call.timeout:g} s.") from None
     except OutputClosed:
-        return 0
+        return 0  # `| head` has what it wanted
     finally:
         await broker.close()
     return 0

@@ -6,8 +6,9 @@ reads the log at night. An outage is told once and then once a minute, not at ev
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import time
+from collections.abc import Callable
 from typing import Final
 
 from verser2_guest_python.guest.guest import VerserGuest
@@ -22,7 +23,10 @@ OUTAGE_REMINDER_SECONDS: Final = 60.0
 class GuestLog:
     """A lifecycle listener that writes lines; without `access`, requests get none."""
 
-    def __init__(self, logs: Logs, access: AccessLog | None) -> None:
+    def __init__(
+        self, logs: Logs, access: AccessLog | None, *, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._now = now
         self._events = logs.events
         self._access = access
         self._said: str | None = None  # the reason of this outage that was told last …
@@ -76,12 +80,11 @@ class GuestLog:
         return True
 
     def _is_known(self, reason: str) -> bool:
-        recently = asyncio.get_running_loop().time() - self._said_at < OUTAGE_REMINDER_SECONDS
-        return reason == self._said and recently
+        return reason == self._said and self._now() - self._said_at < OUTAGE_REMINDER_SECONDS
 
     def _remember(self, reason: str) -> None:
         self._said = reason
-        self._said_at = asyncio.get_running_loop().time()
+        self._said_at = self._now()
 
 
 def watch(guest: VerserGuest, log: GuestLog) -> None:

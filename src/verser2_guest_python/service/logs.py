@@ -101,7 +101,13 @@ class _Renderer:
     def record(self, record: logging.LogRecord) -> None:
         """A record of the app's `logging`."""
         trace = _traceback(record.exc_info) if record.exc_info else ""
-        self.write(record.levelname.lower(), record.getMessage(), {"logger": record.name}, trace)
+        event = record.getMessage()
+        if (
+            not self._is_json
+        ):  # apps log texts of several lines: all but the first go below, as a traceback does
+            event, _, more = event.rstrip().partition("\n")
+            trace = "\n".join(filter(None, (more, trace)))
+        self.write(record.levelname.lower(), event, {"logger": record.name}, trace)
 
     def write(self, level: str, event: str, fields: dict[str, Any], trace: str) -> None:
         for name in fields:

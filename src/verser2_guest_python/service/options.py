@@ -53,7 +53,7 @@ class Option:
 
 
 GROUP_APP: Final = "The app"
-GROUP_PLACE: Final = "Where it is served"
+GROUP_HOST: Final = "The Host"
 GROUP_TLS: Final = "TLS"
 GROUP_LEASES: Final = "Leases"
 GROUP_SESSION: Final = "Session"
@@ -100,7 +100,7 @@ _ALL: Final = (
         "host_url",
         "--host-url",
         "The Host to dial out to, such as https://host.example:8443.",
-        GROUP_PLACE,
+        GROUP_HOST,
         Kind.URL,
         required=True,
     ),
@@ -108,7 +108,7 @@ _ALL: Final = (
         "guest_id",
         "--guest-id",
         "Name of this Guest, unique on the Host.",
-        GROUP_PLACE,
+        GROUP_HOST,
         metavar="ID",
         required=True,
     ),
@@ -116,14 +116,14 @@ _ALL: Final = (
         "broker_id",
         "--broker-id",
         "Name of this Broker, unique on the Host; one of its own if not given.",
-        GROUP_PLACE,
+        GROUP_HOST,
         metavar="ID",
     ),
     Option(
         "routed_domains",
         "--domain",
         "Domain whose requests come here; repeat it for more.",
-        GROUP_PLACE,
+        GROUP_HOST,
         metavar="DOMAIN",
         default=(),
         repeatable=True,
@@ -192,7 +192,7 @@ _ALL: Final = (
     Option(
         "session.exit_on_connect_failure",
         "--exit-on-connect-failure",
-        "End when the Host cannot be reached, instead of trying again.",
+        "End when the Host cannot be reached at the start, instead of trying again.",
         GROUP_SESSION,
         Kind.SWITCH,
         default=False,

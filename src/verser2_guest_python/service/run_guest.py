@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import version
+from typing import Final
 
 from pydantic import SecretStr
 
@@ -22,6 +24,8 @@ from verser2_guest_python.service.guest_log import GuestLog, watch
 from verser2_guest_python.service.logs import Logs, set_up_logs
 from verser2_guest_python.service.serving import serve_until_stopped
 from verser2_guest_python.service.settings import Settings, missing
+
+DISTRIBUTION: Final = "verser2-guest-python"
 
 
 def run_guest(settings: Settings) -> int:
@@ -51,6 +55,7 @@ async def _run(settings: Settings, logs: Logs) -> int:
         guest_id=settings.guest_id,
         host=settings.host_url,
         domains=", ".join(guest.routed_domains),
+        version=version(DISTRIBUTION),
         pid=os.getpid(),
     )
     try:
