@@ -43,9 +43,12 @@ class Case:
     body_bytes: int = 0
     baseline: str = "node"
     guest: str = "ours"
+    websocket: bool = False
 
     @property
     def title(self) -> str:
+        if self.websocket:
+            return f"WebSocket echo, messages of {self.body_bytes} bytes, {self.concurrency} in flight"
         body = f", body of {self.body_bytes:,} bytes" if self.body_bytes else ""
         return f"`{self.path}`{body}, {self.concurrency} in flight"
 
@@ -58,6 +61,7 @@ CASES = [
     Case("down-4m", 16, "/big?4"),
     Case("up-4m", 16, "/sink", 4 * MIB),
     Case("echo-4m", 16, "/echo", 4 * MIB),
+    Case("websocket", 16, "/", 100, websocket=True),
     Case("log", 64, baseline="ours", guest="logging"),
     Case("idle", 64, baseline="ours", guest="idle"),
 ]
@@ -104,8 +108,9 @@ async def event(peer: asyncio.subprocess.Process, name: str) -> Result:
 
 async def load(url: str, certs: Certificates, case: Case, domain: str, pid: int, seconds: float) -> Result:
     """One run of the load generator."""
+    script = ROOT / "bench" / "websocket_load.mjs" if case.websocket else PEERS / "load.mjs"
     command = [
-        PEERS / "load.mjs",
+        script,
         "--host-url",
         url,
         "--ca",
@@ -196,10 +201,8 @@ def table(case: Case, ours: list[Result], theirs: list[Result]) -> str:
     for name, results in ((names[case.guest], ours), (names[case.baseline], theirs)):
         cells = [f"{median(result[key] for result in results):g}" for _, key in COLUMNS]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    ratios = [
-        f"**{median(one[key] / other[key] for one, other in zip(ours, theirs, strict=True) if other[key]):.2f}**"
-        for _, key in COLUMNS
-    ]
+    pairs = list(zip(ours, theirs, strict=True))
+    ratios = [f"**{median(one[key] / (other[key] or 1) for one, other in pairs):.2f}**" for _, key in COLUMNS]
     lines.append("| ratio | " + " | ".join(ratios) + " |")
     return "\n".join(lines) + "\n"
 

@@ -1,7 +1,7 @@
 """The app of tests and benchmarks: the paths of the Node Guest's app, as plain ASGI.
 
 `/plain`, `/echo`, `/sink`, `/big?MIB`, `/slow?MS`, `/sse?N`, `/cookies`, `/headers`, `/boom` (fails before
-it answers) and `/cut` (fails half-way; `/cut?unsized` declares no length).
+it answers) and `/cut` (fails half-way; `/cut?unsized` declares no length). WebSockets echo on any path.
 """
 
 from __future__ import annotations
@@ -35,13 +35,25 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
         return
-    if scope["type"] != "http":
-        raise NotImplementedError(f"This app does not speak {scope['type']}")
+    if scope["type"] == "websocket":
+        await echo_messages(receive, send)
+        return
     handler = HANDLERS.get(scope["path"])
     if handler is None:
         await text(send, b"Not Found", status=404)
     else:
         await handler(scope, receive, send)
+
+
+async def echo_messages(receive: Receive, send: Send) -> None:
+    """A WebSocket that sends back what comes."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        if message.get("text") is not None:
+            await send({"type": "websocket.send", "text": message["text"]})
+        else:
+            await send({"type": "websocket.send", "bytes": message["bytes"]})
 
 
 async def plain(_scope: Scope, _receive: Receive, send: Send) -> None:
