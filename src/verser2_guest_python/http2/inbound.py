@@ -17,6 +17,7 @@ from .backend import (
     HPACKError,
     OversizedHeaderListError,
     ProtocolError,
+    SettingCodes,
     StreamClosedBy,
     StreamClosedError,
     StreamInputs,
@@ -378,6 +379,9 @@ class Inbound:
             stream.on_reset(code)
 
     def _on_remote_settings(self, event: events.RemoteSettingsChanged) -> None:
+        for code in event.changed_settings:
+            if not isinstance(code, SettingCodes):
+                del self._h2.remote_settings[code]  # h2 would keep 65,536 of them
         self._engine.settings_changed()
 
     def _on_settings_ack(self, event: events.SettingsAcknowledged) -> None:
