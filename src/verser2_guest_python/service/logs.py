@@ -77,7 +77,7 @@ def set_up_logs(settings: LogSettings, *, stream: TextIO | None = None) -> Logs:
     for name in _WIRE_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
-    events = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
+    events = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger().bind())
     return Logs(events, sink, clock, paint, is_json)
 
 
