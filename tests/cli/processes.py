@@ -123,6 +123,10 @@ class Running:
         with self._changed:
             return sum(all(word in line for word in words) for line in self.stderr)
 
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 

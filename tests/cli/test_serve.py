@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -270,8 +271,10 @@ def test_an_app_that_holds_up_the_loop_cannot_hold_up_the_end(stage: Stage) -> N
         process.says('"registered"')
         with start("broker", "get", "http://blocked.test/block", *stage.peer):
             process.says('"request started"')
-            process.send(signal.SIGTERM)
-            assert process.stop(signal.SIGTERM) == 143
+            while not process.ended:  # two that come too close together would count as one
+                process.send(signal.SIGTERM)
+                time.sleep(0.2)
+            assert process.wait() == 143
 
 
 def test_a_signal_while_the_app_starts(stage: Stage) -> None:
@@ -299,7 +302,7 @@ def test_a_name_that_is_taken_is_tried_again_with_one_warning(stage: Stage) -> N
             second.says('"warning"', "already registered")
             assert first.stop() == 0
             second.says('"registered"')
-            assert second.count('"warning"') == 1
+            assert second.count('"warning"', "already registered") == 1
             assert second.stop() == 0
 
 

@@ -78,7 +78,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.UsageError as error:
-        return _fail(f"{error.format_message()}{_where_help_is(error)}", ExitCode.USAGE)
+        return _fail(f"{_ended(error.format_message())}{_where_help_is(error)}", ExitCode.USAGE)
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code)
     except VerserError as error:
@@ -100,6 +100,10 @@ def _fail(sentence: str, code: int) -> int:
 def _prefix() -> str:
     colour = sys.stderr is not None and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     return click.style(f"{PROGRAM_NAME}:", fg="red", bold=True) if colour else f"{PROGRAM_NAME}:"
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith((".", "?", "!")) else f"{sentence}."
 
 
 def _where_help_is(error: click.UsageError) -> str:
