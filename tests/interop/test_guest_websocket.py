@@ -133,11 +133,13 @@ async def test_refused(certs: Certificates, path: str, code: str) -> None:
 
 async def test_drain_tells_1012_and_waits(certs: Certificates) -> None:
     app = EchoApp()
-    async with served(certs, app) as (host, guest):
-        async with node_websocket(host.url, certs, "http://a.local.test/") as socket:
-            await socket.event("open")
-            await guest.close("restart")
-            assert (await socket.event("close"))["code"] == 1012
+    async with (
+        served(certs, app) as (host, guest),
+        node_websocket(host.url, certs, "http://a.local.test/") as socket,
+    ):
+        await socket.event("open")
+        await guest.close("restart")
+        assert (await socket.event("close"))["code"] == 1012
     assert app.ends == [(1012, "the service restarts")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,15 @@ _DEFAULT_OPTIONS = SessionOptions()
 
 def _at(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def why(error: OSError) -> str:
+    """What the system says, without what asyncio or uvloop put around it."""
+    if isinstance(error, socket.gaierror) or not error.errno or error.errno < 0:
+        reason = error.strerror or str(error)
+    else:
+        reason = os.strerror(error.errno)
+    return reason[:1].lower() + reason[1:]
 
 
 async def connect(
@@ -54,8 +64,7 @@ async def connect(
                 sock = await open_socket(host, port)
                 await loop.create_connection(lambda: transport, sock=sock)
             except OSError as error:
-                reason = error.strerror or str(error)
-                raise HostUnreachable(address, reason[:1].lower() + reason[1:]) from error
+                raise HostUnreachable(address, why(error)) from error
             session = await transport.ready
             try:
                 await session.wait_settings()
