@@ -1,0 +1,108 @@
+"""Writes `docs/reference/cli.md` from the commands themselves; a test holds the two together.
+
+After a change of an option::
+
+    python -m tests.docs.cli_reference
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import click
+
+from tests.docs.markdown import ROOT
+from verser2_guest_python.cli.main import program
+
+PAGE = ROOT / "docs" / "reference" / "cli.md"
+_NOTE = re.compile(r"\s*\[((?:env|default|required)[^\]]*)\]\s*$")
+
+HEAD = """\
+# Command line
+
+Made from the program itself (`python -m tests.docs.cli_reference`), and the same as `--help`. The third
+column is what a setting is called in the [environment](environment.md). How commands end is in
+[exit codes](exit-codes.md).
+
+`verser2-guest --version` shows the version, `--help` works everywhere.
+
+A mistake is told on stderr in one sentence that begins with `verser2-guest:`. Colours are left out where
+`NO_COLOR` is set or the output is no terminal.
+"""
+
+
+def render() -> str:
+    """The page."""
+    parts = [HEAD]
+    shown: list[tuple[list[str], str]] = []  # options of a command, and which it was
+    for path, command in commands():
+        rows = [row for parameter in command.params if (row := _row(parameter)) is not None]
+        parts.append(f"## verser2-guest {path}\n")
+        parts.append(f"    verser2-guest {path} {_arguments(command)}\n")
+        parts.append(f"{_paragraphs(command.help or '')}\n")
+        same = next((other for known, other in shown if known == rows), None)
+        if same is not None:
+            parts.append(f"The options are those of [{same}](#verser2-guest-{same.replace(' ', '-')}).\n")
+            continue
+        shown.append((rows, path))
+        if rows:
+            parts.append(
+                "| option | default | environment | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+            )
+    return "\n".join(parts)
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, by its path: `serve`, `broker get`, …"""
+    yield from _below(program, "", click.Context(program, info_name="verser2-guest"))
+
+
+def _below(group: click.Group, path: str, context: click.Context) -> Iterator[tuple[str, click.Command]]:
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        full = f"{path} {name}".strip()
+        if isinstance(command, click.Group):
+            yield from _below(command, full, click.Context(command, info_name=name, parent=context))
+        elif not command.hidden:
+            yield full, command
+
+
+def _arguments(command: click.Command) -> str:
+    named = [
+        (parameter.metavar or parameter.name or "").upper()
+        for parameter in command.params
+        if isinstance(parameter, click.Argument)
+    ]
+    return " ".join([*named, "[OPTIONS]"])
+
+
+def _row(parameter: click.Parameter) -> str | None:
+    if not isinstance(parameter, click.Option) or parameter.hidden:
+        return None
+    names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+    if not parameter.is_flag:
+        names += f" {_escape(parameter.metavar or parameter.type.name.upper())}"
+    text = " ".join((parameter.help or "").split())
+    facts: dict[str, str] = {}
+    if found := _NOTE.search(text):
+        text = text[: found.start()]
+        for fact in found[1].split(";"):
+            name, _, value = fact.strip().partition(": ")
+            facts[name] = value
+    default = "required" if "required" in facts else facts.get("default", "")
+    variable = f"`{facts['env']}`" if "env" in facts else ""
+    return f"| {names} | {_escape(default)} | {variable} | {_escape(text.strip())} |"
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _paragraphs(text: str) -> str:
+    return "\n\n".join(" ".join(part.split()) for part in text.replace("\b", "").split("\n\n"))
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render())

@@ -1,0 +1,180 @@
+"""The documentation is true: links lead somewhere, commands parse, tables are complete."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+import verser2_guest_python
+from tests.docs import cli_reference
+from tests.docs.markdown import (
+    PAGES,
+    ROOT,
+    Block,
+    anchors_of,
+    blocks_of,
+    commands_in,
+    links_of,
+    name_of,
+    prose_of,
+)
+from verser2_guest_python import errors
+from verser2_guest_python.cli.main import PROGRAM_NAME, program
+from verser2_guest_python.service.environment import SECRETS, variables
+from verser2_guest_python.service.exit_codes import ExitCode
+from verser2_guest_python.service.options import OPTIONS
+from verser2_guest_python.service.settings import Settings, setting_keys
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+REFERENCE = ROOT / "docs" / "reference"
+LANGUAGES = {"python", "sh", "text", "toml"}
+# What OpenSSL says, and not this program
+OPENSSL_SAYS = {
+    "self-signed certificate in certificate chain",
+    "unable to get local issuer certificate",
+    "certificate is not valid for",
+    "certificate has expired",
+    "certificate required",
+    "unknown ca",
+}
+
+
+def place(value: Block | Path) -> str:
+    return value.place if isinstance(value, Block) else name_of(value)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=place)
+def test_a_block_is_checked(block: Block) -> None:
+    assert block.language in LANGUAGES
+    if block.language == "python":
+        assert block.marker in {"file", "run", "start", "inside"}, "say in a marker how this block is checked"
+        compile(block.text, block.place, "exec", flags=0x2000)  # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    elif block.language == "toml":
+        Settings(**tomllib.loads(block.text))
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "sh"], ids=place)
+def test_commands_of_this_program_parse(block: Block) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for line in commands_in(block.text):
+        words = shlex.split(line, comments=True)
+        for command in pieces(words):
+            if command[0] == PROGRAM_NAME:
+                parse(command[1:])
+            elif command[0] == "make":
+                assert f"\n{command[1]}:" in makefile, f"{block.place}: there is no target {command[1]}"
+
+
+def pieces(words: list[str]) -> list[list[str]]:
+    """The commands of one line, without variables that are set for one of them."""
+    commands: list[list[str]] = [[]]
+    for word in words:
+        if word in {"|", "&&", "||", ";"}:
+            commands.append([])
+        elif commands[-1] or not re.match(r"[A-Z_]+=", word):
+            commands[-1].append(word)
+    return [command for command in commands if command]
+
+
+def parse(arguments: list[str]) -> None:
+    """Parses as the program would, without running anything."""
+    command: click.Command = program
+    context = program.make_context(PROGRAM_NAME, list(arguments), resilient_parsing="--version" in arguments)
+    while isinstance(command, click.Group):
+        rest = [*context._protected_args, *context.args]
+        if not rest:
+            return
+        name, found, rest = command.resolve_command(context, rest)
+        assert found is not None
+        command = found
+        context = command.make_context(name, rest, parent=context)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in links_of(page):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link}: there is no {target}"
+        assert not anchor or anchor in anchors_of(target), f"{link}: no such heading"
+
+
+def test_every_page_is_linked() -> None:
+    linked = {(page.parent / link.partition("#")[0]).resolve() for page in PAGES for link in links_of(page)}
+    assert {page for page in PAGES if page.name != "README.md"} <= linked
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_options_that_are_named_exist(page: Path) -> None:
+    known = {
+        name
+        for _, command in cli_reference.commands()
+        for parameter in command.params
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    } | {"--help", "--version"}
+    text = prose_of(page)
+    missing = text[text.find("## What it does not do yet") :].partition("\n## And")[0]
+    planned = set(re.findall(r"`(--?[a-z-]+)`", missing)) if page.name == "README.md" else {"--fail"}
+    named = set(re.findall(r"`(--[a-z][a-z-]*)", text))
+    assert named <= known | planned
+    assert page.name != "README.md" or not planned & known, "what is said to be missing is there"
+
+
+def test_the_command_line_reference_is_the_programs() -> None:
+    assert cli_reference.PAGE.read_text() == cli_reference.render(), "run: python -m tests.docs.cli_reference"
+
+
+def test_every_exit_code_is_listed() -> None:
+    rows = re.findall(r"^\| ([\d, ]+) \|", (REFERENCE / "exit-codes.md").read_text(), re.MULTILINE)
+    listed = {int(code) for row in rows for code in row.split(",")}
+    assert listed == {int(code) for code in ExitCode}
+    readme = re.findall(r"^\| ([\d, ]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert {int(code) for row in readme for code in row.split(",")} <= listed
+
+
+def test_every_error_is_listed() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", (REFERENCE / "errors.md").read_text(), re.MULTILINE)
+    listed = {name: re.findall(r"`([\w-]+)`", codes) for name, codes in rows}
+    public = {name for name in verser2_guest_python.__all__ if name.endswith("Error")}
+    assert public - set(listed) == {"VerserError", "VerserTimeoutError"}
+    for name, codes in listed.items():
+        assert getattr(errors, name).default_code in codes
+
+
+def test_every_variable_is_listed() -> None:
+    text = (REFERENCE / "environment.md").read_text()
+    rows = re.findall(r"^\| `(VERSER_\w+)` \| ([^|]+) \|([^|]*)\|$", text, re.MULTILINE)
+    keys = list(setting_keys(Settings))
+    assert {name for name, _, _ in rows} == {variables(key)[0] for key in keys}
+    named = set(re.findall(r"`(VERSER_\w+)", text))
+    for key in keys:
+        assert set(variables(key)) <= named
+        assert key not in SECRETS or f"{variables(key)[0]}_FILE" in named
+    flags = {variables(key)[0]: option for key, option in OPTIONS.items()}
+    for name, flag, default in rows:
+        if name not in flags:
+            continue
+        option = flags[name]
+        assert flag.strip() == f"`{option.flag}`"
+        if option.default not in (None, ()):
+            value = (
+                f"{option.default:g}" if isinstance(option.default, float) else str(option.default).lower()
+            )
+            assert default.strip(" `") == value
+
+
+def test_the_tls_errors_are_those_of_the_program() -> None:
+    source = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    section = (ROOT / "docs" / "tls.md").read_text().partition("## What the errors mean")[2]
+    for row in re.findall(r"^\| (`[^|]+`) \|", section, re.MULTILINE):
+        for phrase in re.split(r"…|`|: (?=\w)", row):
+            words = phrase.strip(" :,.")
+            if words and words not in OPENSSL_SAYS:
+                assert re.search(r"[\s\"{}]*".join(map(re.escape, words.split())), source), words
