@@ -252,6 +252,13 @@ def request_head(
     )
 
 
+async def next_lease(host: ScriptedHost) -> Stream:
+    """The next lease of a session that is still there."""
+    while (stream := await host.accept(LEASE_PATH)).error is not None:
+        pass
+    return stream
+
+
 async def host_call(
     host: ScriptedHost,
     path: str = "/",
@@ -263,7 +270,7 @@ async def host_call(
     **more: Any,
 ) -> Call:
     """Puts a request on the next lease."""
-    call = Call(await host.accept(LEASE_PATH))
+    call = Call(await next_lease(host))
     call.send_head(request_head(path, method, headers, **more), body, end=end)
     return call
 

@@ -1,11 +1,13 @@
 """How many leases should be idle: a small rule, apart from everything that opens them.
 
 - At rest `minimum` leases are idle. Each that turns active is replaced at once.
-- When the last idle lease turns active, demand has outrun the pool: `BURST` idle leases from now on.
+- When the last lease that the Host had in hand turns active, demand has outrun the pool: `BURST` idle
+  leases from now on. A replacement that the Host has not answered yet is not in its hand.
 - After a minute in which at most n leases were active at a time, n idle ones are enough (never less
   than the minimum). The pool then shrinks by not replacing leases that turn active; an idle lease
   is never given up, because a request may be on its way to it (protocol.md §12.10).
-- Idle and running together never exceed `limit`: what is beyond waits at the Host.
+- Idle and running together never exceed `limit`, on all sessions of a Guest together: what is beyond
+  waits at the Host. Sessions share what is free, so that none takes all of it.
 """
 
 from __future__ import annotations
@@ -17,26 +19,51 @@ WINDOW_SECONDS = 60.0
 
 
 class Calls:
-    """App calls that run, on all sessions of a Guest together.
+    """App calls that run, and leases that wait for one, on all sessions of a Guest together.
 
     A call that was cancelled, or whose session is lost, counts until the app has returned.
+
+    Attributes:
+        running: App calls that run.
+        idle: Leases that wait for a request.
+        fills: One for each session that opens leases, the oldest first; called when one may be missing.
     """
 
-    __slots__ = ("on_finished", "running")
+    __slots__ = ("fills", "idle", "running")
 
     def __init__(self) -> None:
         self.running = 0
-        self.on_finished: Callable[[], None] | None = None  # the newest session, which may open leases then
+        self.idle = 0
+        self.fills: tuple[Callable[[], None], ...] = ()
+
+    def join(self, fill: Callable[[], None]) -> None:
+        """A session opens leases from now on."""
+        self.fills = (*self.fills, fill)
+
+    def leave(self, fill: Callable[[], None]) -> None:
+        """It opens no more: others may take its share."""
+        if fill in self.fills:
+            self.fills = tuple(one for one in self.fills if one != fill)
+            self.refill()
 
     def finished(self) -> None:
         """An app call is over."""
         self.running -= 1
-        if self.on_finished is not None:
-            self.on_finished()
+        self.refill()
+
+    def refill(self) -> None:
+        """Lets every session open what it misses."""
+        for fill in self.fills:
+            fill()
 
 
 class LeaseDemand:
-    """Counts the leases of one session; times are seconds of any steady clock."""
+    """Counts the leases of one session; times are seconds of any steady clock.
+
+    Attributes:
+        target: How many leases should be idle now.
+        idle: Leases that wait for a request, also those that the Host has not answered yet.
+    """
 
     __slots__ = ("_calls", "_limit", "_minimum", "_peak", "_window_end", "idle", "target")
 
@@ -49,20 +76,38 @@ class LeaseDemand:
         self._peak = 0
         self._window_end = now + WINDOW_SECONDS
 
-    def turned_active(self, now: float) -> None:
-        """A request took an idle lease."""
+    def opened(self) -> None:
+        """A lease was opened."""
+        self.idle += 1
+        self._calls.idle += 1
+
+    def lost(self, count: int = 1) -> None:
+        """So many idle leases are gone."""
+        self.idle -= count
+        self._calls.idle -= count
+
+    def turned_active(self, now: float, others: bool) -> None:
+        """A request took an idle lease; `others` tells whether the Host has further ones in hand."""
         calls = self._calls
         self.idle -= 1
+        calls.idle -= 1
         calls.running += 1
         if calls.running > self._peak:
             self._peak = calls.running
         if now >= self._window_end:
+            if now >= self._window_end + WINDOW_SECONDS:
+                self._peak = calls.running  # nothing came for the whole last minute
             self._window_end = now + WINDOW_SECONDS
             self.target = max(self._minimum, min(BURST, self._peak))
             self._peak = calls.running
-        if self.idle <= 0:
+        if not others:
             self.target = max(self._minimum, BURST)
 
     def missing(self) -> int:
         """How many leases to open now."""
-        return max(0, min(self.target, self._limit - self._calls.running) - self.idle)
+        calls = self._calls
+        free = self._limit - calls.running
+        wanted = self.target
+        if len(calls.fills) > 1:
+            wanted = min(wanted, max(1, free // len(calls.fills)))
+        return max(0, min(wanted - self.idle, free - calls.idle))

@@ -14,6 +14,7 @@ from verser2_guest_python.http2 import (
     FieldBlock,
     SessionClosing,
     Stream,
+    StreamReset,
     TooManyStreams,
 )
 from verser2_guest_python.wire.envelopes import EnvelopeParser, RequestHead
@@ -28,7 +29,9 @@ _log = logging.getLogger("verser2_guest_python.guest")
 
 _REFILL_DELAY_SECONDS = 0.05  # after an idle lease was lost without a request, doubling
 _REFILL_MAX_DELAY_SECONDS = 2.0
-_OTHER_STREAMS = 8  # of what the Host allows, kept for control, revocation and WebSockets
+_OTHER_STREAMS = 8  # of what the Host allows, kept for revocation and WebSockets …
+_OTHER_STREAMS_SHARE = 4  # … but at most a quarter of it
+_DRAIN_STREAM_IDS = 8_192  # kept for a drain: revocation, and leases that replace those that turn active
 
 
 class HttpLeases:
@@ -43,23 +46,32 @@ class HttpLeases:
         self._block = block
         self._calls = calls
         self._demand = LeaseDemand(idle, limit, calls, monotonic())
+        self._opening: dict[int, Stream] = {}  # the Host has not answered yet
         self._idle: dict[int, Stream] = {}
-        self._partial: dict[int, EnvelopeParser] = {}
+        self._partial: dict[int, EnvelopeParser] = {}  # part of a request head has come
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._count = 0
         self._replacing = False
+        self._draining = False
+        last_id = self._session.options.last_stream_id
+        self._handover_id = last_id - min(_DRAIN_STREAM_IDS, last_id // 2)
         self._refill_delay = 0.0
         self._refill_timer: asyncio.TimerHandle | None = None
 
     @property
     def idle(self) -> frozenset[int]:
-        """The stream ids of the leases that wait for a request."""
-        return frozenset(self._idle)
+        """The stream ids of the leases that the Host has in hand for further requests."""
+        return frozenset(self._idle.keys() - self._partial.keys())
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no lease will ever be idle again."""
+        return not self._idle and not self._opening and self._session.closing
 
     @property
     def active(self) -> int:
-        """App calls that run."""
-        return len(self._tasks)
+        """Requests that have come, or begun to: app calls that run, nearly all of them."""
+        return len(self._tasks) + len(self._partial)
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """One an app call."""
@@ -70,12 +82,13 @@ class HttpLeases:
     def start(self) -> None:
         """Opens the first leases; from now on each that turns active is replaced."""
         self._replacing = True
-        self._calls.on_finished = self._fill
+        self._calls.join(self._fill)
         self._fill()
 
     def stop(self) -> None:
         """Opens no further leases."""
         self._replacing = False
+        self._calls.leave(self._fill)
         if self._refill_timer is not None:
             self._refill_timer.cancel()
             self._refill_timer = None
@@ -85,34 +98,65 @@ class HttpLeases:
         missing = self._demand.missing()
         if not missing or not self._replacing or session.lost is not None:
             return
-        room = session.peer_max_concurrent_streams - session.open_streams - _OTHER_STREAMS
+        allowed = session.peer_max_concurrent_streams
+        room = allowed - session.open_streams - max(1, min(_OTHER_STREAMS, allowed // _OTHER_STREAMS_SHARE))
         try:
             for _ in range(min(missing, room)):
                 self._count += 1
                 lease_id = (b"x-verser-lease-id", b"%d" % self._count)
-                stream = session.open(self._block, (lease_id,), listener=self._on_idle)
-                self._idle[stream.id] = stream
-                self._demand.idle += 1
+                stream = session.open(self._block, (lease_id,), listener=self._on_opened)
+                self._opening[stream.id] = stream
+                self._demand.opened()
+                if stream.id >= self._handover_id:
+                    self._guest_session.give_up("the session's stream ids run out")
         except SessionClosing as error:
             self._guest_session.give_up(error.reason)
         except (TooManyStreams, ConnectionLost):
-            return  # room comes with the next lease that ends; a lost session is told elsewhere
+            return  # room comes with the next stream that ends; a lost session is told elsewhere
+
+    def drain(self) -> None:
+        """Tells the session as well when a lease turns idle."""
+        self._draining = True
 
     def end_idle(self) -> None:
         """The end of a drain: no request is on its way to any of them."""
+        idle = {**self._opening, **self._idle}
+        for stream_id in self._partial:
+            del idle[stream_id]  # the rest of its head is on its way
+        for stream in idle.values():
+            self._take(stream)
+            self._demand.lost()
+            self._give_up(stream)
         self.stop()
-        for stream in self._idle.values():
-            stream.listener = None
-            stream.discard()
-            if stream.error is None and not stream.write_ended:
-                stream.write_now(b"", end=True)
-        self._demand.idle = 0
-        self._idle.clear()
+
+    def _take(self, stream: Stream) -> bool:
+        """It waits no longer; False when it did not."""
+        self._partial.pop(stream.id, None)
+        stream.listener = None
+        return (self._idle.pop(stream.id, None) or self._opening.pop(stream.id, None)) is not None
+
+    def _give_up(self, stream: Stream) -> None:
+        """Leaves nothing behind of a lease that no request will come on."""
+        stream.discard()
+        if not stream.closed and not stream.write_ended:
+            stream.write_now(b"", end=True)
 
     # --- What comes on an idle lease ------------------------------------------------------
 
+    def _on_opened(self, stream: Stream) -> None:
+        """The Host's 200: it may use the lease from now on. With anything else, it goes on below."""
+        stream.listener = self._on_idle
+        fields = stream.fields
+        if stream.error is None and not stream.ended and not stream.unread and fields is not None:
+            if fields[0][1] == b"200":
+                self._idle[stream.id] = self._opening.pop(stream.id)
+                if self._draining:
+                    self._guest_session.settled()
+        else:
+            self._on_idle(stream)
+
     def _on_idle(self, stream: Stream) -> None:
-        """The Host's 200, a request, or the end."""
+        """A request, or the end."""
         if stream.error is not None:
             self._lost(stream, None)
             return
@@ -120,7 +164,8 @@ class HttpLeases:
         fields = stream.fields
         if fields is not None and fields[0][1] != b"200":
             if data or stream.ended:
-                self._lost(stream, f"the Host refused it: {data[:300].decode('utf-8', 'replace')}")
+                status = fields[0][1].decode("latin-1")
+                self._lost(stream, f"the Host refused it ({status} {data[:300].decode('utf-8', 'replace')})")
             return
         if not data:
             if stream.ended:
@@ -136,21 +181,26 @@ class HttpLeases:
             if not isinstance(head, RequestHead):
                 raise VerserProtocolError("The Host sent something else than a request.")
         except VerserProtocolError as error:
-            self._lost(stream, error.message)
             stream.reset(ErrorCode.PROTOCOL_ERROR)
+            self._lost(stream, error.message)
             return
         self._activate(stream, head, parser.rest)
 
     def _activate(self, stream: Stream, head: RequestHead, rest: bytes) -> None:
         """A request took the lease: call the app, and open a replacement at once (§5)."""
-        stream.listener = None
-        del self._idle[stream.id]
+        self._take(stream)
         self._refill_delay = 0.0
-        self._demand.turned_active(monotonic())
+        self._demand.turned_active(monotonic(), bool(self._idle) or self._any_accepted())
         length = head.headers.get("content-length", "")
         lease = Lease(stream, head, rest, int(length[:20]) if length.isascii() and length.isdigit() else None)
         self._tasks[stream.id] = self._session.loop.create_task(self._serve(lease))
         self._fill()
+
+    def _any_accepted(self) -> bool:
+        """Whether this read also brought the Host's 200 for a lease that is told of it after this one."""
+        return any(
+            one.fields is not None and not one.unread and not one.closed for one in self._opening.values()
+        )
 
     async def _serve(self, lease: Lease) -> None:
         stream = lease.stream
@@ -162,25 +212,40 @@ class HttpLeases:
         finally:
             if stream.unread or not stream.ended:
                 stream.discard()  # nobody will read the rest of an upload
+                stream.listener = self._on_upload
             del self._tasks[stream.id]
             self._guest_session.settled()
             self._calls.finished()
 
+    def _on_upload(self, stream: Stream) -> None:
+        """An upload that nobody reads; its end makes room where the Host allows few streams."""
+        if stream.closed:
+            stream.listener = None
+            self._fill()
+
     def _lost(self, stream: Stream, reason: str | None) -> None:
         """An idle lease ended without a request: open another, more slowly each time in a row."""
-        if self._idle.pop(stream.id, None) is None:
+        error = stream.error
+        if not self._take(stream):
             return
-        self._partial.pop(stream.id, None)
-        stream.listener = None
-        stream.discard()
-        self._demand.idle -= 1
-        if self._session.lost is not None or not self._replacing:
+        self._demand.lost()
+        if self._session.lost is not None:
             return
-        if reason is not None:
-            _log.warning("An idle lease was lost: %s", reason)
-        if self._refill_timer is None:
+        if not stream.ended and reason is not None:
+            stream.reset(ErrorCode.CANCEL)  # the Host has refused it, and still speaks
+        self._give_up(stream)
+        if not self._replacing:
+            self._guest_session.settled()
+        elif self._refill_timer is None:
             delay = self._refill_delay
-            self._refill_delay = min(max(delay * 2, _REFILL_DELAY_SECONDS), _REFILL_MAX_DELAY_SECONDS)
+            self._refill_delay = max(delay, _REFILL_DELAY_SECONDS)
+            if isinstance(error, StreamReset) and error.code == ErrorCode.CANCEL:
+                # Often a request that was cancelled before it got here, so that both came in one read
+                delay = min(delay, _REFILL_DELAY_SECONDS)
+            else:
+                self._refill_delay = min(self._refill_delay * 2, _REFILL_MAX_DELAY_SECONDS)
+            if reason is not None:
+                _log.warning("An idle lease was lost: %s", reason)
             self._refill_timer = self._session.loop.call_later(delay, self._refill)
 
     def _refill(self) -> None:

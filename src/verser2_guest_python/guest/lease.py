@@ -24,7 +24,7 @@ class Lease:
         received: Bytes of request body that the app has read.
     """
 
-    __slots__ = ("_expected", "_first", "at_end", "head", "received", "stream")
+    __slots__ = ("_expected", "_first", "_reading", "at_end", "head", "received", "stream")
 
     def __init__(self, stream: Stream, head: RequestHead, first: bytes, expected: int | None) -> None:
         self.stream = stream
@@ -32,6 +32,7 @@ class Lease:
         self.received = 0
         self._first = first  # body bytes that came in the frame of the head
         self._expected = expected
+        self._reading = False
         self.at_end = False
 
     # --- The request ----------------------------------------------------------------------
@@ -39,7 +40,8 @@ class Lease:
     @property
     def disconnected(self) -> bool:
         """The Broker has cancelled, or the session is lost."""
-        return self.stream.error is not None
+        stream = self.stream
+        return stream.error is not None or stream.write_error is not None
 
     async def read(self) -> bytes:
         """The next piece of the body. A body that ends short was cancelled (protocol.md §5.5)."""
@@ -48,13 +50,17 @@ class Lease:
         if data:
             self._first = b""
         else:
+            self._reading = True
             try:
                 data = await stream.read()
             except (StreamReset, ConnectionLost) as error:
                 raise ClientDisconnected(_GONE) from error
+            finally:
+                self._reading = False
         self.received += len(data)
         if stream.at_end:
             if self._expected is not None and self.received < self._expected:
+                stream.reset(ErrorCode.CANCEL)  # nobody waits for the answer
                 raise ClientDisconnected(_GONE)
             self.at_end = True
         return data
@@ -77,6 +83,8 @@ class Lease:
     def _write(self, data: bytes, more: bool, head: int) -> Awaitable[None] | None:
         try:
             if self.stream.write_now(data, end=not more, head=head):
+                if self._reading and not more:
+                    self.stream.discard()  # a reader learns that the response is complete
                 return None
         except (StreamReset, ConnectionLost) as error:
             raise ClientDisconnected(_GONE) from error
@@ -87,6 +95,8 @@ class Lease:
             await self.stream.write(data, end=not more, head=head)
         except (StreamReset, ConnectionLost) as error:
             raise ClientDisconnected(_GONE) from error
+        if self._reading and not more:
+            self.stream.discard()
 
     def cut(self) -> None:
         """Never a clean end (protocol.md §5.6)."""

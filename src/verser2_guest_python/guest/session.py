@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from verser2_guest_python.errors import RevocationFailedError, VerserError
 from verser2_guest_python.http2 import ConnectionLost, ErrorCode, FieldBlock, Http2Error, Session, Stream
 from verser2_guest_python.peer.address import HostAddress
-from verser2_guest_python.peer.dial import exchange, peer_block
+from verser2_guest_python.peer.dial import exchange, peer_block, verser_error
 from verser2_guest_python.wire.registration import (
     GUEST,
     Registration,
@@ -102,7 +102,11 @@ class GuestSession:
             self.session, block, ((b"content-type", b"application/json"),), body, timeout=timeout
         )
         self.extensions = parse_registration_answer(status, answer).extensions
-        self._control = self.session.open(self._block(b"/verser/guest/control"), listener=self._on_control)
+        block = self._block(b"/verser/guest/control")
+        try:
+            self._control = self.session.open(block, listener=self._on_control)
+        except Http2Error as error:  # the Host has taken leave already
+            raise verser_error(error) from error
         self.leases.start()
         self.websockets.fill()
 
