@@ -14,15 +14,18 @@ from verser2_guest_python.peer.dial import (
     status_of,
     verser_error,
 )
+from verser2_guest_python.peer.proxy import Proxy, find_proxy
 from verser2_guest_python.peer.tls import FilePath, TlsFiles
 
 __all__ = [
     "DEFAULT_CONNECT_TIMEOUT_SECONDS",
     "FilePath",
     "HostAddress",
+    "Proxy",
     "TlsFiles",
     "dial",
     "exchange",
+    "find_proxy",
     "parse_host_url",
     "peer_block",
     "status_of",

@@ -40,7 +40,9 @@ from verser2_guest_python.http2 import (
     TooManyStreams,
 )
 from verser2_guest_python.http2 import connect as _connect
+from verser2_guest_python.http2.dialing import open_tcp
 from verser2_guest_python.peer.address import HostAddress
+from verser2_guest_python.peer.proxy import Proxy, ProxyFailed
 from verser2_guest_python.peer.tls import TlsFiles
 
 DEFAULT_CONNECT_TIMEOUT_SECONDS = 10.0
@@ -55,17 +57,27 @@ async def dial(
     *,
     timeout: float = DEFAULT_CONNECT_TIMEOUT_SECONDS,
     options: SessionOptions = _DEFAULT_OPTIONS,
+    proxy: Proxy | None = None,
 ) -> Session:
     """A session with the Host at `address`, within `timeout` seconds; the TLS files are read anew.
 
-    Raises `VerserConfigurationError` for TLS files that cannot be used and
-    `VerserConnectionError`, whose `reason` says why, when there never was a session.
+    `proxy` is what `find_proxy` found, None dials directly. Raises `VerserConfigurationError` for
+    TLS files that cannot be used and `VerserConnectionError`, whose `reason` says why, when there never
+    was a session.
     """
     context = tls.context()
     try:
-        return await _connect(address.host, address.port, tls=context, options=options, timeout=timeout)
+        return await _connect(
+            address.host,
+            address.port,
+            tls=context,
+            options=options,
+            timeout=timeout,
+            open_socket=open_tcp if proxy is None else proxy.open_socket,
+        )
     except Http2Error as error:
-        raise verser_error(error, host=address.url) from error
+        through: dict[str, str] = {} if proxy is None else {"proxy": str(proxy)}
+        raise verser_error(error, host=address.url, **through) from error
 
 
 def verser_error(error: Http2Error, **context: str | int | float | bool) -> VerserError:
@@ -106,7 +118,11 @@ def _connection_error(
         hint = " A Host must select h2: is there a Host at this port?"
     elif isinstance(error, ConnectTimeout):
         reason = ConnectFailure.TIMEOUT
-        hint = " Is the Host running, and may this machine reach it?"
+        proxy = context.get("proxy")
+        way = "may this machine reach it" if proxy is None else f"does the proxy {proxy} lead to it"
+        hint = f" Is the Host running, and {way}?"
+    elif isinstance(error, ProxyFailed):
+        hint = f" {error.hint}"
     elif isinstance(error, HostUnreachable):
         hint = " Is the Host running, and is its URL right?"
     sentence = str(error)

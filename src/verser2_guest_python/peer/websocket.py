@@ -59,11 +59,13 @@ class WebSocketChannel:
     Attributes:
         stream: The stream that carries it.
         closed: How it ended, or None. Code 1006: the stream ended without `close`.
+        clean: Whether the other end has said `close`.
     """
 
     def __init__(self, stream: Stream, parser: VwsParser | None = None, *, pongs: bool = False) -> None:
         self.stream = stream
         self.closed: Close | None = None
+        self.clean = False
         self._loop = stream.session.loop
         self._parser = parser or VwsParser()
         self._pongs = pongs
@@ -73,7 +75,9 @@ class WebSocketChannel:
         self._rest = b""  # of a frame that was taken, while the queue is full
         self._receiver: asyncio.Future[None] | None = None
         self._out: list[bytes] = []
-        self._out_bytes = 0
+        self._out_bytes = 0  # of what is in `_out`, or being written
+        self._out_count = 0
+        self._late_pong: bytes | None = None
         self._flush_planned = False
         self._writer: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
@@ -116,9 +120,12 @@ class WebSocketChannel:
             self._parse(data)
         if stream.error is not None:
             self._end(Close(ABNORMAL_CLOSE, ""))
-        elif stream.at_end and not self._rest and self.closed is None:
-            self._end(Close(ABNORMAL_CLOSE, ""))
-            self._end_side()
+        elif stream.ended and self._state is not _State.CLOSED:
+            if self.closed is not None:  # what it said was a violation, and it has gone since
+                self._end_side()
+            elif stream.at_end and not self._rest:
+                self._end(Close(ABNORMAL_CLOSE, ""))
+                self._end_side()
         self._wake()
 
     def _has_room(self) -> bool:
@@ -126,7 +133,7 @@ class WebSocketChannel:
 
     def _parse(self, data: bytes) -> None:
         cut = 0
-        for _ in range(_LINES_AT_ONCE):
+        for _ in range(min(_LINES_AT_ONCE, MAX_WAITING_MESSAGES - len(self._received))):
             end = data.find(b"\n", cut)
             if end < 0:
                 cut = len(data)
@@ -151,12 +158,13 @@ class WebSocketChannel:
                 self._received.append(message)
                 self._received_bytes += _size(message)
             case Ping(data):
-                self._put(encode(Pong(data)))
+                self._answer_ping(encode(Pong(data)))
             case Pong():
                 if self._pongs:
                     self._received.append(message)
                     self._received_bytes += _size(message)
             case Close():
+                self.clean = True
                 if self._state is _State.OPEN:
                     self._put(encode(message))
                 self._end(message)
@@ -174,7 +182,7 @@ class WebSocketChannel:
             self._state = _State.CLOSING
             self._end(close)
             self.stream.discard()
-            self._close_timer = self._loop.call_later(CLOSE_SECONDS, self._give_up)
+            self._plan_end()
 
     def _wake(self) -> None:
         receiver = self._receiver
@@ -196,9 +204,7 @@ class WebSocketChannel:
             VwsViolation: one message takes more than 1,048,576 bytes as a line.
         """
         line = encode(message)
-        while self._state is _State.OPEN and (
-            len(self._out) >= MAX_WAITING_MESSAGES or self._out_bytes >= MAX_WAITING_BYTES
-        ):
+        while self._state is _State.OPEN and not self._fits(line):
             if self._room is None:
                 self._room = self._loop.create_future()
             await asyncio.shield(self._room)
@@ -206,10 +212,23 @@ class WebSocketChannel:
             raise ChannelClosed(self.closed or Close(1000, ""))
         self._put(line)
 
+    def _fits(self, line: bytes) -> bool:
+        if self._out_count >= MAX_WAITING_MESSAGES:
+            return False
+        return not self._out_count or self._out_bytes + len(line) <= MAX_WAITING_BYTES
+
+    def _answer_ping(self, line: bytes) -> None:
+        """A pong. While there is no room, only the latest waits for it (RFC 6455 §5.5.3)."""
+        if self._fits(line):
+            self._put(line)
+        else:
+            self._late_pong = line
+
     def _put(self, line: bytes) -> None:
         """Lines of one turn of the loop share a DATA frame."""
         self._out.append(line)
         self._out_bytes += len(line)
+        self._out_count += 1
         if not self._flush_planned and self._writer is None:
             self._flush_planned = True
             self._loop.call_soon(self._flush)
@@ -222,7 +241,7 @@ class WebSocketChannel:
             if self.stream.write_now(b"".join(self._out)):
                 self._sent()
                 return
-        except (StreamReset, ConnectionLost, RuntimeError):
+        except (StreamReset, ConnectionLost):
             self._sent()  # the listener hears of it, or has already
             return
         self._writer = self._loop.create_task(self._write(), name="verser-websocket-writer")
@@ -231,9 +250,11 @@ class WebSocketChannel:
         """Windows or transport have no room: wait for it."""
         try:
             while self._out:
-                data, self._out = b"".join(self._out), []
+                lines, self._out = self._out, []
+                data = b"".join(lines)
                 await self.stream.write(data)
                 self._out_bytes -= len(data)
+                self._out_count -= len(lines)
                 self._make_room()
         except (StreamReset, ConnectionLost):
             self._sent()
@@ -244,10 +265,13 @@ class WebSocketChannel:
 
     def _sent(self) -> None:
         self._out.clear()
-        self._out_bytes = 0
+        self._out_bytes = self._out_count = 0
         self._make_room()
 
     def _make_room(self) -> None:
+        pong, self._late_pong = self._late_pong, None
+        if pong is not None and self._state is _State.OPEN:
+            self._answer_ping(pong)
         room, self._room = self._room, None
         if room is not None and not room.done():
             room.set_result(None)
@@ -264,8 +288,7 @@ class WebSocketChannel:
             return
         self._put(encode(Close(code, reason)))
         self._state = _State.CLOSING
-        self._close_timer = self._loop.call_later(CLOSE_SECONDS, self._give_up)
-        self._rest = b""
+        self._plan_end()
         self._received.clear()
         self._received_bytes = 0
         self._on_stream(self.stream)
@@ -297,12 +320,20 @@ class WebSocketChannel:
         if self._writer is None:
             self._flush()
         if self._writer is not None:
-            return  # it ends the side behind what waits
+            self._plan_end()
+            return  # it ends the side behind what waits, if the other end takes it
         stream = self.stream
         if stream.error is None and stream.write_error is None and not stream.write_ended:
             stream.write_now(b"", end=True)  # without bytes there is always room
         stream.discard()
+        if not stream.closed:  # the other end is to end its side too
+            self._loop.call_later(CLOSE_SECONDS, stream.reset, ErrorCode.CANCEL)
         self._finish()
+
+    def _plan_end(self) -> None:
+        """From now on the other end has so long to do its part."""
+        if self._close_timer is None:
+            self._close_timer = self._loop.call_later(CLOSE_SECONDS, self._give_up)
 
     def _give_up(self) -> None:
         """The other end did not close in time."""
@@ -312,6 +343,7 @@ class WebSocketChannel:
 
     def _finish(self) -> None:
         self._state = _State.CLOSED
+        self.stream.listener = None
         if self._close_timer is not None:
             self._close_timer.cancel()
             self._close_timer = None
@@ -322,4 +354,8 @@ class WebSocketChannel:
 
 
 def _size(message: Received) -> int:
-    return len(message.data) if isinstance(message, (Text, Binary, Pong)) else 0
+    """Its bytes in the queue; a text counts as its UTF-8."""
+    if isinstance(message, Close):
+        return 0
+    data = message.data
+    return len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())
