@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+FIGURES = ROOT / "docs" / "performance.md"  # what bench/ has measured: to be read, not to be followed
+PAGES = (ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if path != FIGURES))
 
 _FENCE = re.compile(r"^(`{3,})(\w*)\s*$")
 _MARKER = re.compile(r"^<!-- (needs|file|run|start|inside|output|shown)(?:: (.*))? -->$")

@@ -159,3 +159,14 @@ def test_every_variable_is_listed() -> None:
                 f"{option.default:g}" if isinstance(option.default, float) else str(option.default).lower()
             )
             assert default.strip(" `") == value
+
+
+def test_the_example_configuration_names_every_setting() -> None:
+    text = (ROOT / "config" / "verser2-guest.toml").read_text()
+    shown = tomllib.loads(re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE))
+    named = {
+        f"{name}.{inner}" if inner else name
+        for name, value in shown.items()
+        for inner in (value if isinstance(value, dict) else [""])
+    }
+    assert named == set(setting_keys(Settings)) - SECRETS - {"broker_id"}
