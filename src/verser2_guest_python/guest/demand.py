@@ -3,9 +3,10 @@
 - At rest `minimum` leases are idle. Each that turns active is replaced at once.
 - When the last lease that the Host had in hand turns active, demand has outrun the pool: `BURST` idle
   leases from now on. A replacement that the Host has not answered yet is not in its hand.
-- After a minute in which at most n leases were active at a time, n idle ones are enough (never less
-  than the minimum). The pool then shrinks by not replacing leases that turn active; an idle lease
-  is never given up, because a request may be on its way to it (protocol.md §12.10).
+- After a minute in which at most n leases were active at a time, the minimum is enough if n is less
+  than that, else n and the minimum, so that n requests at once do not use the pool up. It then shrinks
+  by not replacing leases that turn active; an idle lease is never given up, because a request may be
+  on its way to it (protocol.md §12.10).
 - Idle and running together never exceed `limit`, on all sessions of a Guest together: what is beyond
   waits at the Host. Sessions share what is free, so that none takes all of it.
 """
@@ -98,7 +99,8 @@ class LeaseDemand:
             if now >= self._window_end + WINDOW_SECONDS:
                 self._peak = calls.running  # nothing came for the whole last minute
             self._window_end = now + WINDOW_SECONDS
-            self.target = max(self._minimum, min(BURST, self._peak))
+            enough = self._peak + self._minimum if self._peak >= self._minimum else self._minimum
+            self.target = max(self._minimum, min(BURST, enough))
             self._peak = calls.running
         if not others:
             self.target = max(self._minimum, BURST)
