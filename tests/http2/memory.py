@@ -19,12 +19,14 @@ class MemoryTransport:
 
     def __init__(self) -> None:
         self.records: list[bytes] = []
+        self.writes = 0
         self.closing = False
         self.aborted = False
         self.backlog = 0
 
     def write(self, records: Iterable[bytes]) -> None:
         self.records.extend(records)
+        self.writes += 1
 
     def close(self, timeout: float) -> None:
         assert timeout >= 0

@@ -11,7 +11,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from tests.http2 import frames as h2f
 from tests.http2.frames import Frame, Hpack
@@ -97,8 +97,7 @@ class RawPeer(asyncio.Protocol):
     # --- TCP ------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.tcp = transport
+        self.tcp = cast("asyncio.Transport", transport)
         if not self._server_side:
             self._handshake()
 
