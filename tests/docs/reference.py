@@ -1,8 +1,8 @@
-"""Writes `docs/reference/cli.md` from the commands themselves; a test holds the two together.
+"""Writes the options and the variables of `docs/reference/` from the program; a test holds them together.
 
-After a change of an option::
+After a change of a setting::
 
-    python -m tests.docs.cli_reference
+    python -m tests.docs.reference
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ import click
 
 from tests.docs.markdown import ROOT
 from verser2_guest_python.cli.main import program
+from verser2_guest_python.service.environment import variables
+from verser2_guest_python.service.options import OPTIONS
+from verser2_guest_python.service.settings import Settings, setting_keys
 
-PAGE = ROOT / "docs" / "reference" / "cli.md"
+CLI_PAGE = ROOT / "docs" / "reference" / "cli.md"
+ENVIRONMENT_PAGE = ROOT / "docs" / "reference" / "environment.md"
+_BEGIN, _END = "<!-- begin: settings -->\n", "<!-- end: settings -->\n"
 _NOTE = re.compile(r"\s*\[((?:env|default|required)[^\]]*)\]\s*$")
 
 HEAD = """\
 # Command line
 
-Made from the program itself (`python -m tests.docs.cli_reference`), and the same as `--help`. The third
+Made from the program itself (`python -m tests.docs.reference`), and the same as `--help`. The third
 column is what a setting is called in the [environment](environment.md). How commands end is in
 [exit codes](exit-codes.md).
 
@@ -32,8 +37,8 @@ A mistake is told on stderr in one sentence that begins with `verser2-guest:`. C
 """
 
 
-def render() -> str:
-    """The page."""
+def command_line() -> str:
+    """The page of the commands."""
     parts = [HEAD]
     shown: list[tuple[list[str], str]] = []  # options of a command, and which it was
     for path, command in commands():
@@ -104,5 +109,26 @@ def _paragraphs(text: str) -> str:
     return "\n\n".join(" ".join(part.split()) for part in text.replace("\b", "").split("\n\n"))
 
 
+def environment() -> str:
+    """The page of the variables: the table in it is made here, the words around it are not."""
+    before, _, rest = ENVIRONMENT_PAGE.read_text().partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    rows = ["| variable | option | default |", "|---|---|---|"]
+    for key in setting_keys(Settings):
+        option = OPTIONS.get(key)
+        named = f"`{option.flag}`" if option else "`APP`" if key == "app" else "never an option"
+        rows.append(f"| `{variables(key)[0]}` | {named} | {_default(option.default if option else None)} |")
+    return before + _BEGIN + "\n" + "\n".join(rows) + "\n\n" + _END + after
+
+
+def _default(value: object) -> str:
+    if value is None or value == ():
+        return ""
+    if isinstance(value, bool):
+        return "`true`" if value else "`false`"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
 if __name__ == "__main__":
-    PAGE.write_text(render())
+    CLI_PAGE.write_text(command_line())
+    ENVIRONMENT_PAGE.write_text(environment())
