@@ -20,7 +20,7 @@ from tests.support.scripted_host import ScriptedHost, answer, raw_reset, read_al
 from verser2_guest_python import VerserGuest, create_verser_guest
 from verser2_guest_python.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from verser2_guest_python.guest import GuestEvent
-from verser2_guest_python.http2 import ErrorCode, SessionOptions, Stream
+from verser2_guest_python.http2 import ErrorCode, SessionOptions, Stream, StreamReset
 from verser2_guest_python.wire.envelopes import (
     EnvelopeParser,
     ErrorHead,
@@ -364,7 +364,10 @@ async def lease_host(
 
 
 async def _revoke(stream: Stream, on_revoke: Callable[[Stream, bytes], Awaitable[None]] | None) -> None:
-    asked = await read_all(stream)
+    try:
+        asked = await read_all(stream)
+    except StreamReset:
+        return  # the Guest was told to hurry
     if on_revoke is not None:
         await on_revoke(stream, asked)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from enum import Enum
 from os import PathLike
 from types import TracebackType
@@ -71,6 +71,7 @@ class VerserGuest:
         self._keeping: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()
+        self._step: asyncio.Task[None] | None = None
         self._closed = asyncio.Event()
 
     def _make_session(self, session: Session, peer_id: str) -> GuestSession:
@@ -132,10 +133,29 @@ class VerserGuest:
             if self._state is GuestState.SERVING:
                 return
             self._check_new()
-            await self._dispatcher.apps.startup()
-            await self._keeper.connect()
+            for step in (self._dispatcher.apps.startup, self._keeper.connect):
+                if not await self._unless_closed(step):
+                    raise VerserConnectionError("The Guest was closed while it connected.")
             self._state = GuestState.SERVING
             self._keep(first=False)
+
+    async def _unless_closed(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Does a step of connecting; False when `close` has ended it."""
+        if self._is_closing():
+            return False
+        step = self._step = asyncio.get_running_loop().create_task(work(), name="verser-guest-connecting")
+        try:
+            await step
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._is_closing() or (task is not None and task.cancelling()):
+                raise
+        finally:
+            self._step = None
+        return not self._is_closing()
+
+    def _is_closing(self) -> bool:
+        return self._closing is not None
 
     async def serve_forever(self) -> None:
         """Serves until `close()` is called, and returns after the drain.
@@ -144,8 +164,7 @@ class VerserGuest:
         never work, or was refused for trust or policy before the first registration, raises.
         """
         async with self._connecting:
-            if self._state is GuestState.NEW:
-                await self._dispatcher.apps.startup()
+            if self._state is GuestState.NEW and await self._unless_closed(self._dispatcher.apps.startup):
                 self._state = GuestState.SERVING
                 self._keep(first=True)
         waiter = asyncio.ensure_future(self._closed.wait())
@@ -229,9 +248,10 @@ class VerserGuest:
         self._state = GuestState.DRAINING
         listeners.tell("draining", reason=reason)
         try:
-            if self._keeping is not None:
-                self._keeping.cancel()
-                await asyncio.wait((self._keeping,))
+            for task in (self._step, self._keeping):
+                if task is not None:
+                    task.cancel()
+                    await asyncio.wait((task,))
             await self._keeper.stop(reason, timeout)
         finally:
             await self._dispatcher.apps.shutdown(timeout)
@@ -240,7 +260,11 @@ class VerserGuest:
             listeners.tell("closed", reason=reason)
 
     async def __aenter__(self) -> Self:
-        await self.connect()
+        try:
+            await self.connect()
+        except BaseException:
+            await self.close("it could not connect")
+            raise
         return self
 
     async def __aexit__(

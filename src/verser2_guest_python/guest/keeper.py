@@ -32,6 +32,7 @@ from .session import GuestSession
 
 _log = logging.getLogger("verser2_guest_python.guest")
 
+_CLOSE_SECONDS = 1.0  # what a session may take to close once it has drained
 _SECOND_SUFFIX = "~2"  # of the peer id during a handover, whose plain form is still taken (interface.md)
 
 
@@ -160,18 +161,23 @@ class Keeper:
 
     async def _hand_over(self, old: GuestSession, reason: str) -> None:
         """A new session first, then the old one drains; without `handover`, the other way round."""
-        self._listeners.tell("reconnecting", delay_seconds=0.0, attempt=1, reason=reason)
+        loop = asyncio.get_running_loop()
+        self._backoff.lost(loop.time())
+        # The first attempt comes at once, unless there were others a moment ago: a Host that takes leave
+        # of every session must not be dialled in a loop
+        delay = self._backoff.next_delay(loop.time())
+        self._listeners.tell(
+            "reconnecting", delay_seconds=delay, attempt=self._backoff.attempt, reason=reason
+        )
         plain = self._options.guest_id
         self._peer_id = plain if old.peer_id != plain else plain + _SECOND_SUFFIX
         if not self._options.handover:
             self._peer_id = plain
             self.current = None
-            await self._drain_and_close(old)
+            await asyncio.shield(self._retire(old, drain=True))
             await self._connect_again(reason, final=False)
             return
-        loop = asyncio.get_running_loop()
-        self._backoff.lost(loop.time())
-        while old.session.lost is None:
+        while not await _lost_within(old.session, delay):
             try:
                 self.current = await self._open(self._peer_id)
                 self._backoff.connected(loop.time())
@@ -179,28 +185,36 @@ class Keeper:
                 return
             except VerserError as error:
                 self._check(error, final=False)
-            lost = asyncio.ensure_future(old.session.wait_lost())
-            try:
-                await asyncio.wait((lost,), timeout=max(0.1, self._backoff.next_delay(loop.time())))
-            finally:
-                lost.cancel()
+            delay = self._backoff.next_delay(loop.time())
         self._peer_id = plain
-        self._listeners.tell("disconnected", reason=old.session.lost.reason, guest_id=old.peer_id)
+        lost = old.session.lost
+        if lost is not None:
+            self._listeners.tell("disconnected", reason=lost.reason, guest_id=old.peer_id)
         self._retire(old, drain=False)
         self.current = None
         await self._connect_again(reason, final=False)
 
-    def _retire(self, session: GuestSession, *, drain: bool) -> None:
-        work = self._drain_and_close(session) if drain else session.linger()
+    def _retire(
+        self,
+        session: GuestSession,
+        *,
+        drain: bool,
+        reason: str = "the session was handed over",
+        timeout: float | None = None,
+    ) -> asyncio.Task[None]:
+        work = self._drain_and_close(session, reason, timeout) if drain else session.linger()
         task = asyncio.get_running_loop().create_task(work, name="verser-guest-retired-session")
         self._retired.add(task)
         task.add_done_callback(self._retired.discard)
+        return task
 
-    async def _drain_and_close(self, session: GuestSession) -> None:
+    async def _drain_and_close(self, session: GuestSession, reason: str, timeout: float | None) -> None:
         try:
-            await session.drain(self._domains(), timeout=self._options.drain_timeout)
+            await session.drain(
+                self._domains(), timeout=self._options.drain_timeout if timeout is None else timeout
+            )
         finally:
-            await session.close("the session was handed over")
+            await session.close(reason)
 
     # --- The end --------------------------------------------------------------------------
 
@@ -208,17 +222,26 @@ class Keeper:
         """Drains what is left, at most `timeout` seconds, and closes every session."""
         current, self.current = self.current, None
         if current is not None:
-            try:
-                if current.session.lost is None:
-                    await current.drain(self._domains(), timeout=timeout)
-            finally:
-                await current.close(reason)
+            self._retire(current, drain=current.session.lost is None, reason=reason, timeout=timeout)
         if self._retired:
-            _, pending = await asyncio.wait(self._retired, timeout=timeout if current is None else 0.0)
+            # One that drains since longer has a time of its own, one that was lost has none
+            _, pending = await asyncio.wait(self._retired, timeout=timeout + _CLOSE_SECONDS)
             for task in pending:
                 task.cancel()
             if pending:
                 await asyncio.wait(pending)
+
+
+async def _lost_within(session: Session, seconds: float) -> bool:
+    """Waits so long, or until the session is lost."""
+    if seconds <= 0 or session.lost is not None:
+        return session.lost is not None
+    try:
+        async with asyncio.timeout(seconds):
+            await session.wait_lost()
+    except TimeoutError:
+        return False
+    return True
 
 
 def is_final(error: VerserError) -> bool:

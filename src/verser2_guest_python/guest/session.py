@@ -28,6 +28,9 @@ from .websocket_leases import WebSocketLeases
 
 _log = logging.getLogger("verser2_guest_python.guest")
 
+CANCEL_SECONDS = 5.0
+"""How long an app that was cancelled may take to end."""
+
 
 @dataclass(frozen=True, slots=True)
 class LeaseLimits:
@@ -158,32 +161,38 @@ class GuestSession:
         """
         try:
             async with asyncio.timeout(timeout):
-                if domains:
-                    try:
-                        await self.revoke(domains)
-                    except VerserError as error:
-                        if self.session.lost is not None:
-                            raise
-                        _log.warning("Draining although the routes could not be revoked: %s", error.message)
-                await self._barrier()
-                self.leases.end_idle()
-                self.websockets.restart()
-                while self.active and self.session.lost is None:
+                try:
+                    await self._take_leave(domains)
+                except (VerserError, Http2Error) as error:
+                    _log.warning("The session was lost while it drained: %s", error)
+                while self.active:  # after a loss too: what an app does behind its answer is not lost
                     await self._next_settled()
         except TimeoutError:
             _log.warning("The drain took longer than %g s: cutting off %d requests", timeout, self.active)
-        except (VerserError, Http2Error) as error:
-            _log.warning("The session was lost while it drained: %s", error)
+
+    async def _take_leave(self, domains: tuple[str, ...]) -> None:
+        if domains:
+            try:
+                await self.revoke(domains)
+            except VerserError as error:
+                if self.session.lost is not None:
+                    raise
+                _log.warning("Draining although the routes could not be revoked: %s", error.message)
+        self.leases.drain()
+        await self._barrier()
+        self.leases.end_idle()
+        self.websockets.restart()
 
     async def _barrier(self) -> None:
         """Until an idle lease has stayed idle through two PINGs: the Host's queue is empty then."""
+        leases = self.leases
         while True:
-            idle_before = self.leases.idle
+            idle_before = leases.idle
             await self.session.ping(timeout=30.0)
             await self.session.ping(timeout=30.0)
-            if not idle_before.isdisjoint(self.leases.idle):
+            if leases.exhausted or not idle_before.isdisjoint(leases.idle):
                 return
-            if not self.leases.idle:
+            if not leases.idle:
                 await self._next_settled()
 
     @property
@@ -200,7 +209,10 @@ class GuestSession:
         await self._settled.wait()
 
     async def close(self, reason: str) -> None:
-        """Ends the session in an orderly way; app calls that still run are cancelled."""
+        """Ends the session in an orderly way; app calls that still run are cancelled.
+
+        One that does not end then is left to itself after `CANCEL_SECONDS`.
+        """
         self.leases.stop()
         self.websockets.stop()
         tasks = self.leases.tasks() + self.websockets.tasks()
@@ -210,15 +222,19 @@ class GuestSession:
             task.cancel()
         await self.session.close(reason=reason)
         if tasks:
-            await asyncio.wait(tasks)
+            _, running = await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+            if running:
+                _log.error("%d app calls go on although they were cancelled: leaving them", len(running))
 
     async def linger(self) -> None:
         """After a loss: until the app calls that still run have ended; they see `http.disconnect`."""
         self.leases.stop()
         self.websockets.stop()
-        while self.active:
-            await self._next_settled()
-        await self.close("the session was lost")
+        try:
+            while self.active:
+                await self._next_settled()
+        finally:
+            await self.close("the session was lost")
 
     # --- The end --------------------------------------------------------------------------
 
