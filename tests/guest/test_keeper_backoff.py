@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -54,7 +55,7 @@ def outage(seed: int, **options: float) -> Outage:
 def test_a_host_that_was_away_for_up_to_ten_seconds_is_served_within_one(seed: int) -> None:
     attempts = outage(seed).until(10.0)
     assert attempts[0] == 0.0
-    gaps = [after - before for before, after in zip(attempts, attempts[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(attempts)]
     assert max(gaps) <= 0.5
     assert min(gaps[1:-1]) >= 0.1  # not in a loop
 
@@ -63,7 +64,7 @@ def test_a_host_that_was_away_for_up_to_ten_seconds_is_served_within_one(seed: i
 def test_then_the_pauses_grow_to_their_maximum_with_full_jitter(seed: int) -> None:
     attempts = outage(seed).until(3_600.0)
     late = [moment for moment in attempts if moment > 10.5]
-    gaps = [after - before for before, after in zip(late, late[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(late)]
     for number, gap in enumerate(gaps):
         assert gap <= min(30.0, 0.5 * 2 ** (number + 3))
     assert max(gaps) > 20.0
@@ -87,7 +88,7 @@ def test_each_outage_has_its_ten_seconds() -> None:
     for _ in range(20):
         attempts = one.until(9.0)
         assert attempts[0] == 0.0
-        assert max(b - a for a, b in zip(attempts, attempts[1:], strict=False)) <= 0.5
+        assert max(b - a for a, b in pairwise(attempts)) <= 0.5
         one.connect(lived=30.0)
 
 
@@ -112,7 +113,7 @@ def test_the_longest_pause_is_an_option() -> None:
     one = Outage(Backoff(max_delay=2.0, rng=random.Random(5)))
     one.lose()
     attempts = one.until(300.0)
-    assert max(b - a for a, b in zip(attempts, attempts[1:], strict=False)) <= 2.0
+    assert max(b - a for a, b in pairwise(attempts)) <= 2.0
 
 
 def test_attempts_are_counted_within_an_outage() -> None:

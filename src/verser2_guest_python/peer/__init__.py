@@ -1,4 +1,4 @@
-"""What a Guest and a Broker share: the address of a Host, TLS files, dialling, one JSON exchange.
+"""What a Guest and a Broker share: addresses of Hosts, proxies, TLS files, dialling, one JSON exchange.
 
 A floor of its own between the roles and `http2/`: both roles dial, none of them imports the other.
 """
@@ -14,6 +14,7 @@ from verser2_guest_python.peer.dial import (
     status_of,
     verser_error,
 )
+from verser2_guest_python.peer.hosts import Hosts, parse_host_urls
 from verser2_guest_python.peer.proxy import Proxy, find_proxy
 from verser2_guest_python.peer.tls import FilePath, TlsFiles
 
@@ -21,12 +22,14 @@ __all__ = [
     "DEFAULT_CONNECT_TIMEOUT_SECONDS",
     "FilePath",
     "HostAddress",
+    "Hosts",
     "Proxy",
     "TlsFiles",
     "dial",
     "exchange",
     "find_proxy",
     "parse_host_url",
+    "parse_host_urls",
     "peer_block",
     "status_of",
     "verser_error",
