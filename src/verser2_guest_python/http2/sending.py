@@ -12,6 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from .errors import ErrorCode
+from .options import DEFAULT_WINDOW_BYTES, MAX_PAYLOAD_BYTES
 
 if TYPE_CHECKING:
     from .session import Session
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class PendingWrite:
     """One `write` that has to wait: what is left of it, and who waits."""
 
-    __slots__ = ("data", "done", "end", "head", "parked", "started", "stream")
+    __slots__ = ("data", "done", "end", "head", "parked", "share", "started", "stream")
 
     def __init__(
         self, stream: Stream, data: memoryview, end: bool, head: int, done: asyncio.Future[None]
@@ -33,6 +34,7 @@ class PendingWrite:
         self.done = done
         self.started = False
         self.parked = False
+        self.share = MAX_PAYLOAD_BYTES  # what is left of its turn
 
 
 class Sender:
@@ -107,6 +109,7 @@ class Sender:
         pending.popleft()
         self._forget(write)
         self._advance(stream)
+        self.pump()  # it may have held up others
 
     def _forget(self, write: PendingWrite) -> None:
         for queue in (self._heads, self._bodies):
@@ -163,15 +166,21 @@ class Sender:
             return False
         self._heads.popleft()
         size = min(len(write.data), window, room, self._engine.max_payload)
-        if size < len(write.data) and self._heads:
-            size = write.head  # other heads wait, and come before this body
+        if (size < len(write.data) and self._heads) or (self._bodies and room < DEFAULT_WINDOW_BYTES):
+            size = write.head  # other heads come before this body, and other bodies take their turns
+        if size < len(write.data):
+            self._bodies.append(write)
         self._send(write, size)
         return True
 
     def _send_body(self) -> bool:
-        """One frame of the write whose turn it is; False when the connection has no window."""
+        """One frame of the write whose turn it is; False when the connection has no window.
+
+        A turn that the connection's window cuts short goes on later: in a window that trickles in, frames
+        have all sizes, and whoever always met the small ones would get little.
+        """
         write = self._bodies[0]
-        size = min(len(write.data), self._engine.max_payload)
+        size = min(len(write.data), write.share, self._engine.max_payload)
         if size:
             window = write.stream.h2.outbound_flow_control_window
             if window <= 0:
@@ -183,6 +192,13 @@ class Sender:
                 return False
             size = min(size, window, room)
         self._bodies.popleft()
+        write.share -= size
+        if size < len(write.data):
+            if write.share:
+                self._bodies.appendleft(write)
+            else:
+                write.share = MAX_PAYLOAD_BYTES
+                self._bodies.append(write)
         self._send(write, size)
         return True
 
@@ -194,8 +210,6 @@ class Sender:
         write.data = write.data[size:]
         write.started = True
         write.head = 0
-        if not last:
-            self._bodies.append(write)
         self._engine.send_data(stream, payload, end)
         self._session.wrote()
         if end:

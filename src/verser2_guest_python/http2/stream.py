@@ -202,7 +202,11 @@ class Stream:
         self._check_writable()
         if head > MAX_PAYLOAD_BYTES:
             raise HeadTooLarge(head)
-        return not self._pending and self.session.sender.send_now(self, data, end)
+        if self._pending:
+            if self._pending[-1].end:
+                raise RuntimeError(f"stream {self.id}: its writing side is about to end already")
+            return False
+        return self.session.sender.send_now(self, data, end)
 
     async def write(self, data: bytes | memoryview, *, end: bool = False, head: int = 0) -> None:
         """Writes bytes, waiting for windows and transport; with `end`, ends our side behind them.
