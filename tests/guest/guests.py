@@ -253,10 +253,11 @@ def request_head(
 
 
 async def next_lease(host: ScriptedHost) -> Stream:
-    """The next lease of a session that is still there."""
-    while (stream := await host.accept(LEASE_PATH)).error is not None:
-        pass
-    return stream
+    """The next lease that its Guest has not given up, of a session that is still there."""
+    while True:
+        stream = await host.accept(LEASE_PATH)
+        if stream.error is None and not stream.ended:
+            return stream
 
 
 async def host_call(
@@ -391,12 +392,11 @@ async def guest_at_scripted_host(
 
 def with_session_options(guest: VerserGuest, **options: Any) -> None:
     """Lowers limits of a Guest's HTTP/2 sessions, which nobody sets in earnest."""
-    keeper = guest._keeper
+    (keeper,) = guest._keepers.all
     keeper._options = replace(keeper._options, session=replace(keeper._options.session, **options))
 
 
 def session_of(guest: VerserGuest) -> Any:
     """The HTTP/2 session that a Guest has now."""
-    current = guest._keeper.current
-    assert current is not None
+    (current,) = guest._keepers.sessions
     return current.session

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
 from enum import Enum
 from os import PathLike
 from types import TracebackType
@@ -17,7 +18,8 @@ from verser2_guest_python.errors import (
     VerserUsageError,
 )
 from verser2_guest_python.http2 import Session, SessionOptions
-from verser2_guest_python.peer.address import parse_host_url
+from verser2_guest_python.peer.address import HostAddress
+from verser2_guest_python.peer.hosts import Hosts, parse_host_urls
 from verser2_guest_python.peer.tls import TlsFiles
 from verser2_guest_python.wire.domains import normalize_domain
 
@@ -25,7 +27,8 @@ from .apps import Apps
 from .demand import Calls
 from .direct import DispatchedResponse, dispatch
 from .dispatch import Dispatcher
-from .keeper import Keeper, KeeperOptions
+from .keeper import Chances, Keeper, KeeperOptions
+from .keepers import Keepers
 from .lifecycle import GuestEvent, Listeners
 from .session import GuestSession, LeaseLimits
 
@@ -55,6 +58,7 @@ class VerserGuest:
     def __init__(
         self,
         options: KeeperOptions,
+        hosts: Iterable[Hosts],
         dispatcher: Dispatcher,
         domains: Iterable[str],
         limits: LeaseLimits,
@@ -67,17 +71,26 @@ class VerserGuest:
         self._limits = limits
         self._max_response_bytes = max_response_bytes
         self._state = GuestState.NEW
-        self._keeper = Keeper(options, lambda: self._domains, self._make_session, dispatcher.listeners)
+        groups = tuple(hosts)
+        chances = Chances(len(groups))
+        self._keepers = Keepers(
+            [
+                Keeper(
+                    options, group, lambda: self._domains, self._make_session, dispatcher.listeners, chances
+                )
+                for group in groups
+            ]
+        )
         self._keeping: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()
         self._step: asyncio.Task[None] | None = None
         self._closed = asyncio.Event()
 
-    def _make_session(self, session: Session, peer_id: str) -> GuestSession:
+    def _make_session(self, session: Session, address: HostAddress, peer_id: str) -> GuestSession:
         return GuestSession(
             session,
-            self._options.address,
+            address,
             peer_id,
             self._dispatcher,
             calls=self._calls,
@@ -103,9 +116,13 @@ class VerserGuest:
 
     @property
     def connected(self) -> bool:
-        """Whether it is registered at a Host now."""
-        current = self._keeper.current
-        return current is not None and current.session.lost is None
+        """Whether it is registered at a Host now; with several, at any of them."""
+        return bool(self._keepers.sessions)
+
+    @property
+    def connected_hosts(self) -> tuple[str, ...]:
+        """The URLs of the Hosts where it is registered now; more than one only with `all_hosts`."""
+        return tuple(session.address.url for session in self._keepers.sessions)
 
     # --- Serving --------------------------------------------------------------------------
 
@@ -121,7 +138,8 @@ class VerserGuest:
     async def connect(self) -> None:
         """Starts the app, dials the Host and registers; returns once requests can come.
 
-        From then on the Guest stays registered by itself: a lost session is dialled again.
+        From then on the Guest stays registered by itself: a lost session is dialled again. With
+        `all_hosts` each Host is tried once, and one is enough: the others are tried on.
 
         Raises:
             VerserConnectionError: there was no session; `reason` says why.
@@ -133,11 +151,11 @@ class VerserGuest:
             if self._state is GuestState.SERVING:
                 return
             self._check_new()
-            for step in (self._dispatcher.apps.startup, self._keeper.connect):
+            for step in (self._dispatcher.apps.startup, self._keepers.connect):
                 if not await self._unless_closed(step):
                     raise VerserConnectionError("The Guest was closed while it connected.")
             self._state = GuestState.SERVING
-            self._keep(first=False)
+            self._keep()
 
     async def _unless_closed(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         """Does a step of connecting; False when `close` has ended it."""
@@ -166,7 +184,7 @@ class VerserGuest:
         async with self._connecting:
             if self._state is GuestState.NEW and await self._unless_closed(self._dispatcher.apps.startup):
                 self._state = GuestState.SERVING
-                self._keep(first=True)
+                self._keep()
         waiter = asyncio.ensure_future(self._closed.wait())
         try:
             keeping = self._keeping
@@ -179,10 +197,20 @@ class VerserGuest:
         finally:
             waiter.cancel()
 
-    def _keep(self, *, first: bool) -> None:
-        self._keeping = asyncio.get_running_loop().create_task(
-            self._keeper.run(first=first), name="verser-guest"
-        )
+    def _keep(self) -> None:
+        self._keeping = asyncio.get_running_loop().create_task(self._keepers.run(), name="verser-guest")
+
+    def renew(self, reason: str = "a renewal was asked for") -> None:
+        """Moves to a new session, dialled with TLS files read anew; nothing is lost, and there is no gap.
+
+        Returns at once: `registered` is told when the new session serves. Without a session the next
+        attempt comes at once. Before `connect()` and after `close()` there is nothing to do.
+
+        Example:
+            loop.add_signal_handler(signal.SIGHUP, guest.renew, "SIGHUP received")
+        """
+        if self._state is GuestState.SERVING:
+            self._keepers.renew(reason)
 
     def _check_new(self) -> None:
         if self._state is not GuestState.NEW:
@@ -197,19 +225,14 @@ class VerserGuest:
             RevocationFailedError: the Host refused all of them, or some (named in the message).
             VerserConnectionError: not connected.
         """
-        current = self._keeper.current
-        if current is None or current.session.lost is not None:
-            raise VerserConnectionError("The Guest is not connected: there are no routes to revoke.")
         wanted = tuple(normalize_domain(domain) for domain in domains)
-        answer = await current.revoke(wanted)
+        failed = await self._keepers.revoke(wanted)
         for domain in wanted:
-            if domain not in answer.failed:
+            if domain not in failed:
                 self._dispatcher.listeners.tell("route-revoked", domain=domain)
-        self._domains = tuple(
-            domain for domain in self._domains if domain not in wanted or domain in answer.failed
-        )
-        if answer.failed:
-            raise _partly_revoked(answer.failed)
+        self._domains = tuple(domain for domain in self._domains if domain not in wanted or domain in failed)
+        if failed:
+            raise _partly_revoked(failed)
 
     async def dispatch_routed_request(
         self, metadata: Mapping[str, Any], body: bytes | AsyncIterable[bytes] = b""
@@ -252,7 +275,7 @@ class VerserGuest:
                 if task is not None:
                     task.cancel()
                     await asyncio.wait((task,))
-            await self._keeper.stop(reason, timeout)
+            await self._keepers.stop(reason, timeout)
         finally:
             await self._dispatcher.apps.shutdown(timeout)
             self._state = GuestState.CLOSED
@@ -280,7 +303,7 @@ def _partly_revoked(failed: Mapping[str, str]) -> RevocationFailedError:
 
 def create_verser_guest(
     *,
-    host_url: str,
+    host_url: str | Iterable[str],
     guest_id: str,
     routed_domains: Iterable[str],
     app: ASGIApp | None = None,
@@ -303,6 +326,9 @@ def create_verser_guest(
     reconnect_max_delay: float = 30.0,
     fail_if_registered: bool = False,
     handover: bool = True,
+    proxy: str | None = None,
+    all_hosts: bool = False,
+    session_options: SessionOptions | None = None,
     lifespan: str = "auto",
     root_path: str = "",
     debug: bool = False,
@@ -310,7 +336,8 @@ def create_verser_guest(
     """A Guest that is not connected yet; does no I/O. Times are in seconds, sizes in bytes.
 
     Args:
-        host_url: where the Host listens, for example `https://host.example:8443`.
+        host_url: where the Host listens, for example `https://host.example:8443`; of several the first
+            that answers is used, and a lost one is replaced by the next.
         guest_id: the peer id; unique on the Host.
         routed_domains: exact names that this Guest serves; not derived from the id.
         app: the ASGI app for all domains; others can be attached with `attach`.
@@ -328,7 +355,12 @@ def create_verser_guest(
         timeout_graceful_shutdown: how long a drain may take.
         reconnect_max_delay: the longest pause between attempts.
         fail_if_registered: give up when the peer id is taken, instead of trying on.
-        handover: after GOAWAY, register anew before the old session drains.
+        handover: after GOAWAY, `renew()`, and before stream ids run out, register anew, as `guest_id~2`
+            (the next time as `guest_id` again), before the old session drains; else drain first.
+        proxy: URL of the proxy on the way to the Hosts (`http://`, `socks5://`, `socks5h://`), empty for
+            none; without it the environment counts: `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`.
+        all_hosts: register at each of several Hosts, so that Brokers of any of them reach the Guest.
+        session_options: windows and limits of the HTTP/2 sessions.
         lifespan: `auto`, `on` or `off`.
         root_path: the path under which the app is mounted (ASGI `root_path`).
         debug: let error texts of the app reach the Broker.
@@ -336,7 +368,8 @@ def create_verser_guest(
     Raises:
         VerserUsageError: an argument that cannot be right; the message names it.
     """
-    address = parse_host_url(host_url)
+    addresses = parse_host_urls(host_url)
+    hosts = [Hosts([one], proxy) for one in addresses] if all_hosts else [Hosts(addresses, proxy)]
     if not guest_id.strip():
         raise VerserUsageError("guest_id is empty: give the Guest a name that is unique on its Host.")
     if not 0 < min_waiting_streams <= limit_concurrency:
@@ -352,7 +385,6 @@ def create_verser_guest(
     if app is not None:
         apps.attach(adapt(app)[0], None)
     options = KeeperOptions(
-        address=address,
         tls=TlsFiles(
             ca_file=tls_ca_file,
             cert_file=tls_cert_file,
@@ -362,7 +394,7 @@ def create_verser_guest(
             pfx_password=tls_pfx_password,
         ),
         guest_id=guest_id.strip(),
-        session=SessionOptions(max_unread_bytes=max_unread_bytes),
+        session=replace(session_options or SessionOptions(), max_unread_bytes=max_unread_bytes),
         connect_timeout=connect_timeout,
         ping_interval=ping_interval,
         ping_timeout=ping_timeout,
@@ -373,6 +405,7 @@ def create_verser_guest(
     )
     return VerserGuest(
         options,
+        hosts,
         dispatcher,
         routed_domains,
         LeaseLimits(

@@ -1,7 +1,7 @@
-"""Keeps a Guest registered: dials, dials again after a loss, and hands over to a new session.
+"""Keeps a Guest registered at one Host, or at one of several: dials, dials again after a loss, hands over.
 
 connect ─→ serving ─(lost)─→ waiting ─→ dialling ─→ serving
-              └─(GOAWAY, stream ids used up, renewal asked)─→ dialling a second session ─→ serving,
+              └─(GOAWAY, stream ids run out, renewal asked)─→ dialling a second session ─→ serving,
                                                               while the first one drains
 """
 
@@ -10,21 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, count
 
-from verser2_guest_python.errors import (
-    AuthorizationDeniedError,
-    CertificateVerificationError,
-    ConnectFailure,
-    InvalidRegistrationError,
-    VerserConfigurationError,
-    VerserConnectionError,
-    VerserError,
-)
+from verser2_guest_python.errors import InvalidRegistrationError, VerserError
 from verser2_guest_python.http2 import Session, SessionOptions
 from verser2_guest_python.peer.address import HostAddress
 from verser2_guest_python.peer.backoff import Backoff
 from verser2_guest_python.peer.dial import dial
+from verser2_guest_python.peer.hosts import Hosts, is_final
+from verser2_guest_python.peer.proxy import Proxy
 from verser2_guest_python.peer.tls import TlsFiles
 
 from .lifecycle import Listeners
@@ -33,14 +29,14 @@ from .session import GuestSession
 _log = logging.getLogger("verser2_guest_python.guest")
 
 _CLOSE_SECONDS = 1.0  # what a session may take to close once it has drained
-_SECOND_SUFFIX = "~2"  # of the peer id during a handover, whose plain form is still taken (interface.md)
+
+MakeSession = Callable[[Session, HostAddress, str], GuestSession]
 
 
 @dataclass(frozen=True, slots=True)
 class KeeperOptions:
     """How a Guest dials, and how it behaves when that fails; times in seconds."""
 
-    address: HostAddress
     tls: TlsFiles
     guest_id: str
     session: SessionOptions
@@ -53,146 +49,241 @@ class KeeperOptions:
     handover: bool
 
 
+class Chances:
+    """Whether a refusal is final: before the first registration anywhere, once each keeper has had one.
+
+    Later a refusal is retried, so that a mistimed rotation of certificates does not end a fleet.
+    """
+
+    def __init__(self, keepers: int) -> None:
+        self.registered = False
+        self._keepers = keepers
+        self._refused: set[Keeper] = set()
+
+    def refused(self, keeper: Keeper) -> bool:
+        """Counts a refusal; True when nothing is left to hope for."""
+        self._refused.add(keeper)
+        return not self.registered and len(self._refused) == self._keepers
+
+
 class Keeper:
-    """Owns the sessions of a Guest. `make` turns an HTTP/2 session into one of a Guest."""
+    """Owns the sessions of a Guest with one of `hosts`; `make` turns an HTTP/2 session into one of a Guest.
+
+    Attributes:
+        current: The session that requests come on, or the last one; None while there is none.
+    """
 
     def __init__(
         self,
         options: KeeperOptions,
+        hosts: Hosts,
         domains: Callable[[], tuple[str, ...]],
-        make: Callable[[Session, str], GuestSession],
+        make: MakeSession,
         listeners: Listeners,
+        chances: Chances,
     ) -> None:
+        self.current: GuestSession | None = None
         self._options = options
+        self._hosts = hosts
         self._domains = domains
         self._make = make
         self._listeners = listeners
+        self._chances = chances
         self._backoff = Backoff(options.reconnect_max_delay)
         self._peer_id = options.guest_id
-        self._retired: set[asyncio.Task[None]] = set()
-        self._wake: asyncio.Future[None] | None = None
+        self._failure: VerserError | None = None
+        self._reported = ""  # the last refusal that was told as an error
+        self._retired: dict[asyncio.Task[None], GuestSession] = {}
+        self._hurry = asyncio.Event()
+        self._renewal: str | None = None
         self._taken_warned = False
-        self.current: GuestSession | None = None
+
+    @property
+    def session(self) -> GuestSession | None:
+        """The session that requests come on now."""
+        current = self.current
+        return None if current is None or current.session.lost is not None else current
 
     # --- One session ----------------------------------------------------------------------
 
     async def connect(self) -> None:
         """Dials and registers once; raises VerserError when that fails."""
-        self.current = await self._open(self._peer_id)
-        self._backoff.connected(asyncio.get_running_loop().time())
+        self._failure = None
+        try:
+            await self._open(self._peer_id)
+        except VerserError as error:
+            self._failure = error
+            raise
 
-    async def _open(self, peer_id: str) -> GuestSession:
+    async def _open(self, peer_id: str) -> None:
+        """Registers as `peer_id` at the first Host that answers; that session is then the current one."""
         options = self._options
-        session = await dial(
-            options.address, options.tls, timeout=options.connect_timeout, options=options.session
-        )
-        self._listeners.tell("connected", host=options.address.url, guest_id=peer_id)
-        guest_session = self._make(session, peer_id)
+        self._renewal = None
+
+        async def dial_one(address: HostAddress, proxy: Proxy | None) -> Session:
+            return await dial(
+                address, options.tls, timeout=options.connect_timeout, options=options.session, proxy=proxy
+            )
+
+        async def register(address: HostAddress, session: Session) -> None:
+            await self._register(address, session, peer_id)
+
+        await self._hosts.join(dial_one, register)
+
+    async def _register(self, address: HostAddress, session: Session, peer_id: str) -> None:
+        options, listeners = self._options, self._listeners
+        listeners.tell("connected", host=address.url, guest_id=peer_id)
+        guest_session = self._make(session, address, peer_id)
         try:
             domains = self._domains()
             await guest_session.register(domains, timeout=options.connect_timeout)
+            if revoked := tuple(domain for domain in domains if domain not in self._domains()):
+                await guest_session.revoke(revoked)  # while this session registered
         except BaseException as error:
             await guest_session.close(f"the registration failed ({type(error).__name__}: {error})")
             raise
         guest_session.keep_alive(options.ping_interval, options.ping_timeout)
+        self.current = guest_session
+        self._peer_id = peer_id
+        self._backoff.connected(session.loop.time())
+        self._chances.registered = True
         self._taken_warned = False
-        self._listeners.tell(
-            "registered", host=options.address.url, guest_id=peer_id, domains=", ".join(domains)
-        )
-        return guest_session
+        self._reported = ""
+        listeners.tell("registered", host=address.url, guest_id=peer_id, domains=", ".join(domains))
+        if self._renewal is not None:
+            guest_session.give_up(self._renewal)  # it was asked for while this one was dialled
 
     # --- For ever -------------------------------------------------------------------------
 
-    async def run(self, *, first: bool) -> None:
-        """Stays registered until cancelled; with `first`, the first attempts may fail as well.
+    async def run(self) -> None:
+        """Stays registered until cancelled, also when the first attempts fail.
 
         Raises:
             VerserError: what can never work, or was refused for good before the first registration.
         """
         if self.current is None:
-            await self._connect_again(None, final=first)
-        while True:
-            current = self.current
-            if current is None:
-                await self._connect_again(None, final=False)
-                continue
+            reason = None
+            if self._failure is not None:
+                reason = self._failure.message
+                self._check(self._failure)
+            await self._connect_again(reason)
+        while (current := self.current) is not None:
             reason = await asyncio.shield(current.over)
             if current.session.lost is None:
                 await self._hand_over(current, reason)
             else:
-                self._listeners.tell("disconnected", reason=reason, guest_id=current.peer_id)
-                self._retire(current, drain=False)
-                self.current = None
-                await self._connect_again(reason, final=False)
+                self._lost(current, reason)
+                await self._connect_again(reason)
 
-    async def _connect_again(self, reason: str | None, *, final: bool) -> None:
+    def _lost(self, session: GuestSession, reason: str) -> None:
+        self._hosts.lost(session.address)
+        self._listeners.tell(
+            "disconnected", reason=reason, host=session.address.url, guest_id=session.peer_id
+        )
+        self._retire(session, drain=False)
+        self.current = None
+
+    async def _connect_again(self, reason: str | None) -> None:
         loop = asyncio.get_running_loop()
         self._backoff.lost(loop.time())
         while True:
             delay = self._backoff.next_delay(loop.time())
             if reason is not None:
-                self._listeners.tell(
-                    "reconnecting", delay_seconds=delay, attempt=self._backoff.attempt, reason=reason
-                )
-            if delay > 0:
-                await asyncio.sleep(delay)
+                self._tell_reconnecting(delay, reason)
+            await self._pause(delay)
             try:
                 await self.connect()
                 return
             except VerserError as error:
-                self._check(error, final=final)
+                self._check(error)
                 reason = error.message
 
-    def _check(self, error: VerserError, *, final: bool) -> None:
+    def _tell_reconnecting(self, delay: float, reason: str) -> None:
+        self._listeners.tell(
+            "reconnecting",
+            delay_seconds=delay,
+            attempt=self._backoff.attempt,
+            reason=reason,
+            host=self._hosts.order()[0].url,
+        )
+
+    async def _pause(self, seconds: float) -> None:
+        """Until the next attempt; a renewal that is asked for makes it come at once."""
+        self._hurry.clear()
+        if seconds > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._hurry.wait()
+
+    def _check(self, error: VerserError) -> None:
         """Raises what no further attempt can mend; logs the rest."""
         if isinstance(error, InvalidRegistrationError):
-            if self._options.fail_if_registered and final:
+            if self._options.fail_if_registered and self._chances.refused(self):
                 raise error
             if not self._taken_warned:
                 self._taken_warned = True
                 _log.warning("The Host refused the registration, trying on: %s", error.message)
-            return
-        if final and is_final(error):
-            raise error
-        if is_final(error):
-            _log.error("The Host cannot be joined, trying on: %s", error.message)
+        elif is_final(error):
+            if self._chances.refused(self):
+                raise error
+            if self._reported != error.message:
+                self._reported = error.message
+                self._listeners.tell("error", reason=error.message, code=error.code)
+                _log.error("The Host cannot be joined, trying on: %s", error.message)
 
     # --- Handover (protocol.md §12.11) ----------------------------------------------------
+
+    def renew(self, reason: str) -> None:
+        """Asks for a new session, with TLS files read anew; without one, the next attempt comes at once."""
+        current = self.current
+        if current is not None and not current.over.done():
+            current.give_up(reason)
+        else:
+            self._renewal = reason
+            self._hurry.set()
 
     async def _hand_over(self, old: GuestSession, reason: str) -> None:
         """A new session first, then the old one drains; without `handover`, the other way round."""
         loop = asyncio.get_running_loop()
+        if old.session.closing:
+            self._hosts.lost(old.address)  # GOAWAY: this Host is about to end
         self._backoff.lost(loop.time())
         # The first attempt comes at once, unless there were others a moment ago: a Host that takes leave
         # of every session must not be dialled in a loop
         delay = self._backoff.next_delay(loop.time())
-        self._listeners.tell(
-            "reconnecting", delay_seconds=delay, attempt=self._backoff.attempt, reason=reason
-        )
-        plain = self._options.guest_id
-        self._peer_id = plain if old.peer_id != plain else plain + _SECOND_SUFFIX
+        self._tell_reconnecting(delay, reason)
         if not self._options.handover:
-            self._peer_id = plain
             self.current = None
             await asyncio.shield(self._retire(old, drain=True))
-            await self._connect_again(reason, final=False)
+            await self._connect_again(None)
             return
         while not await _lost_within(old.session, delay):
             try:
-                self.current = await self._open(self._peer_id)
-                self._backoff.connected(loop.time())
-                self._retire(old, drain=True)
-                return
+                await self._open(self._free_id())
             except VerserError as error:
-                self._check(error, final=False)
-            delay = self._backoff.next_delay(loop.time())
-        self._peer_id = plain
+                self._check(error)
+                delay = self._backoff.next_delay(loop.time())
+                self._tell_reconnecting(delay, error.message)
+            finally:
+                if self.current is not old:
+                    self._retire(old, drain=True)
+            if self.current is not old:
+                return
         lost = old.session.lost
-        if lost is not None:
-            self._listeners.tell("disconnected", reason=lost.reason, guest_id=old.peer_id)
-        self._retire(old, drain=False)
-        self.current = None
-        await self._connect_again(reason, final=False)
+        reason = reason if lost is None else lost.reason
+        self._lost(old, reason)
+        await self._connect_again(reason)
+
+    def _free_id(self) -> str:
+        """The plain id, or `~2` while the session that has the plain one still drains (interface.md).
+
+        While both do, because handovers follow each other faster than requests end, `~3`.
+        """
+        sessions = (*self._retired.values(), *((self.current,) if self.current is not None else ()))
+        taken = {one.peer_id for one in sessions if one.session.lost is None}
+        plain = self._options.guest_id
+        names = chain((plain,), (f"{plain}~{number}" for number in count(2)))
+        return next(name for name in names if name not in taken)
 
     def _retire(
         self,
@@ -204,8 +295,8 @@ class Keeper:
     ) -> asyncio.Task[None]:
         work = self._drain_and_close(session, reason, timeout) if drain else session.linger()
         task = asyncio.get_running_loop().create_task(work, name="verser-guest-retired-session")
-        self._retired.add(task)
-        task.add_done_callback(self._retired.discard)
+        self._retired[task] = session
+        task.add_done_callback(self._retired.pop)
         return task
 
     async def _drain_and_close(self, session: GuestSession, reason: str, timeout: float | None) -> None:
@@ -242,12 +333,3 @@ async def _lost_within(session: Session, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def is_final(error: VerserError) -> bool:
-    """Whether trying again cannot help before anything has changed: trust, policy, configuration."""
-    if isinstance(error, VerserConnectionError):
-        return error.reason in (ConnectFailure.TRUST, ConnectFailure.CERTIFICATE_REFUSED, ConnectFailure.ALPN)
-    return isinstance(
-        error, (AuthorizationDeniedError, CertificateVerificationError, VerserConfigurationError)
-    )

@@ -47,6 +47,7 @@ class GuestSession:
 
     Attributes:
         session: The HTTP/2 session.
+        address: The Host that it is with.
         peer_id: The id that is registered on it.
         over: Done with a reason once the session is lost, or should be given up for a new one.
     """
@@ -66,7 +67,7 @@ class GuestSession:
         self.peer_id = peer_id
         self.over: asyncio.Future[str] = loop.create_future()
         self.extensions: frozenset[str] = frozenset()
-        self._address = address
+        self.address = address
         self.dispatcher = dispatcher
         self._settled = asyncio.Event()  # a request or a WebSocket has ended
         self._keepalive: asyncio.Task[None] | None = None
@@ -88,7 +89,7 @@ class GuestSession:
         session.on_lost = self._on_lost
 
     def _block(self, path: bytes) -> FieldBlock:
-        base = peer_block(self._address, path)
+        base = peer_block(self.address, path)
         return FieldBlock((*base.constant, (b"x-verser-peer-id", self.peer_id.encode("latin-1"))))
 
     # --- Registration ---------------------------------------------------------------------
@@ -100,7 +101,7 @@ class GuestSession:
             VerserError: the Host refused, or the session was lost.
         """
         body = encode_registration(Registration(self.peer_id, GUEST, domains))
-        block = peer_block(self._address, b"/verser/register")
+        block = peer_block(self.address, b"/verser/register")
         status, answer = await exchange(
             self.session, block, ((b"content-type", b"application/json"),), body, timeout=timeout
         )
