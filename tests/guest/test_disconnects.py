@@ -303,7 +303,9 @@ async def test_a_few_hundred_cancelled_requests_leave_nothing(certs: Certificate
         assert session_of(guest) is session
         calls = guest._calls
         await until(lambda: calls.running == 0)
-        await until(lambda: session.open_streams - CONTROL_STREAMS == len(guest._keepers.sessions[0].leases.idle))
+        await until(
+            lambda: session.open_streams - CONTROL_STREAMS == len(guest._keepers.sessions[0].leases.idle)
+        )
         assert session.unread_bytes == 0
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .direct import DispatchedResponse
-from .guest import VerserGuest, create_verser_guest
+from .guest import create_verser_guest
 from .lifecycle import GuestEvent
+from .verser_guest import VerserGuest
 
 __all__ = ["DispatchedResponse", "GuestEvent", "VerserGuest", "create_verser_guest"]
