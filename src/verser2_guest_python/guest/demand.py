@@ -108,8 +108,11 @@ class LeaseDemand:
     def missing(self) -> int:
         """How many leases to open now."""
         calls = self._calls
-        free = self._limit - calls.running
-        wanted = self.target
-        if len(calls.fills) > 1:
-            wanted = min(wanted, max(1, free // len(calls.fills)))
-        return max(0, min(wanted - self.idle, free - calls.idle))
+        wanted = self.target if len(calls.fills) < 2 else min(self.target, self.share)
+        return max(0, min(wanted - self.idle, self._limit - calls.running - calls.idle))
+
+    @property
+    def share(self) -> int:
+        """How many leases this session may have idle, so that something is left for the others."""
+        calls = self._calls
+        return max(1, (self._limit - calls.running) // max(1, len(calls.fills)))

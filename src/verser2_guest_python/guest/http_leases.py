@@ -31,7 +31,7 @@ _REFILL_DELAY_SECONDS = 0.05  # after an idle lease was lost without a request, 
 _REFILL_MAX_DELAY_SECONDS = 2.0
 _OTHER_STREAMS = 8  # of what the Host allows, kept for revocation and WebSockets …
 _OTHER_STREAMS_SHARE = 4  # … but at most a quarter of it
-_DRAIN_STREAM_IDS = 8_192  # kept for a drain: revocation, and leases that replace those that turn active
+_HANDOVER_STREAM_IDS = 1 << 20  # left for the time of a handover, and for a drain behind it
 
 
 class HttpLeases:
@@ -54,7 +54,7 @@ class HttpLeases:
         self._replacing = False
         self._draining = False
         last_id = self._session.options.last_stream_id
-        self._handover_id = last_id - min(_DRAIN_STREAM_IDS, last_id // 2)
+        self._handover_id = last_id - min(_HANDOVER_STREAM_IDS, last_id // 2)
         self._refill_delay = 0.0
         self._refill_timer: asyncio.TimerHandle | None = None
 
@@ -64,9 +64,14 @@ class HttpLeases:
         return frozenset(self._idle.keys() - self._partial.keys())
 
     @property
+    def final(self) -> bool:
+        """Whether no further lease can be opened, nor anything else be asked of the Host."""
+        return self._session.closing or not self._session.ids_left
+
+    @property
     def exhausted(self) -> bool:
         """Whether no lease will ever be idle again."""
-        return not self._idle and not self._opening and self._session.closing
+        return not self._idle and not self._opening and self.final
 
     @property
     def active(self) -> int:
@@ -119,11 +124,16 @@ class HttpLeases:
         self._draining = True
 
     def end_idle(self) -> None:
-        """The end of a drain: no request is on its way to any of them."""
+        """The end of a drain: no request is on its way to any of them.
+
+        Where no routes could be revoked, requests still come: the Host keeps as many as are this
+        session's share, the oldest, which it takes first, until the session ends.
+        """
         idle = {**self._opening, **self._idle}
         for stream_id in self._partial:
             del idle[stream_id]  # the rest of its head is on its way
-        for stream in idle.values():
+        kept = self._demand.share if self.final else 0
+        for stream in sorted(idle.values(), key=lambda one: one.id)[kept:]:
             self._take(stream)
             self._demand.lost()
             self._give_up(stream)
