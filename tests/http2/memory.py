@@ -61,6 +61,25 @@ class MemorySession:
         return found
 
 
+class ClockLoop(asyncio.SelectorEventLoop):
+    """A loop whose clock a test moves on by hand."""
+
+    moved = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.moved
+
+
+async def advance(seconds: float, step: float = 0.25) -> None:
+    """Moves the clock of a `ClockLoop` on, in small steps, so that timers which set timers go off as well."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, ClockLoop)
+    while seconds > 0:
+        loop.moved += min(step, seconds)
+        seconds -= step
+        await turns(2)
+
+
 async def turns(count: int = 3) -> None:
     """Lets the loop go round, so that what is ready leaves."""
     for _ in range(count):
@@ -75,5 +94,6 @@ def run(body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
         await body()
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=ClockLoop) as runner:
+        runner.run(main())
     assert complaints == []

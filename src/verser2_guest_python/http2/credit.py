@@ -37,6 +37,7 @@ class Credit:
         self._step = min(options.connection_window_bytes // 4, MIB)
         self._stream_step = max(1, options.stream_window_bytes // 4)
         self._stall_seconds = options.stalled_read_seconds
+        self._withheld_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def received(self, size: int) -> None:
@@ -45,9 +46,11 @@ class Credit:
         if self.unread <= self._limit:
             self._give(size)
         else:
+            if not self._withheld:
+                self._withheld_since = self._session.loop.time()
             self._withheld += size
             if self._timer is None:
-                self._watch_stalls()
+                self._plan()
 
     def dropped(self, size: int) -> None:
         """DATA came in that no stream wants any more."""
@@ -79,12 +82,6 @@ class Credit:
 
     # --- Above the limit, a stream that nobody reads is reset -----------------------------
 
-    def _watch_stalls(self) -> None:
-        now = self._session.loop.time()
-        for stream in self._streams():
-            stream.last_read = now
-        self._plan()
-
     def _plan(self) -> None:
         self._timer = self._session.loop.call_later(self._stall_seconds / _STALL_CHECKS, self._reset_stalled)
 
@@ -92,15 +89,20 @@ class Credit:
         self._timer = None
         if not self._withheld or self._session.lost is not None:
             return
-        limit = self._session.loop.time() - self._stall_seconds
+        now = self._session.loop.time()
+        limit = now - self._stall_seconds
         for stream in self._streams():
-            if stream.unread and stream.last_read <= limit:
+            if not stream.unread or not stream.last_read:
+                stream.last_read = now  # its time begins with its first bytes, not before
+            elif max(stream.last_read, self._withheld_since) <= limit:
                 stream.reset(ErrorCode.CANCEL)
                 self._session.tell(stream)
         self._plan()
 
     def _streams(self) -> list[Stream]:
-        return [one for one in self._session.engine.live.values() if isinstance(one, Stream)]
+        """Open streams, and those that are over but for what is unread."""
+        engine = self._session.engine
+        return [one for one in (*engine.live.values(), *engine.lingering.values()) if isinstance(one, Stream)]
 
     def stop(self) -> None:
         """The session is over."""

@@ -231,8 +231,11 @@ class Stream:
             raise RuntimeError(f"stream {self.id}: its writing side has ended already")
 
     def reset(self, code: int = ErrorCode.CANCEL) -> None:
-        """Gives the stream up. Does nothing when it is closed already."""
-        if not self.closed and not self.reset_pending:
+        """Gives the stream up. Does nothing when it is closed already, but for dropping what is unread."""
+        if self.closed:
+            if self.unread:
+                self.fail(StreamReset(code, False))
+        elif not self.reset_pending:
             self.session.reset_stream(self, code)
 
     # --- Waiting for the end --------------------------------------------------------------
