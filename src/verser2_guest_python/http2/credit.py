@@ -66,7 +66,7 @@ class Credit:
             released = self._withheld if self.unread <= self._limit else min(self._withheld, size)
             self._withheld -= released
             self._give(released)
-        if not stream.ended and stream.error is None:
+        if not stream.ended and (stream.error is None or stream.reset_pending):
             stream.credit += size
             if stream.credit >= self._stream_step and session.lost is None:
                 session.engine.credit_stream(stream, stream.credit)

@@ -11,7 +11,7 @@ class Ration:
     """A token bucket; times are seconds of any steady clock."""
 
     def __init__(self, burst: int, per_second: float, now: float) -> None:
-        self._burst = burst
+        self._most = max(1.0, float(burst))
         self._per_second = per_second
         self._tokens = float(burst)
         self._updated = now
@@ -32,4 +32,4 @@ class Ration:
     def _refill(self, now: float) -> None:
         elapsed = max(0.0, now - self._updated)
         self._updated = max(self._updated, now)
-        self._tokens = min(float(self._burst), self._tokens + elapsed * self._per_second)
+        self._tokens = min(self._most, self._tokens + elapsed * self._per_second)

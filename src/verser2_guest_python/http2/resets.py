@@ -33,7 +33,7 @@ class Resets:
             self._session.engine.reset(stream, code)
             self._session.wrote()
         else:
-            stream.reset_pending = True
+            stream.await_reset()
             self._late.append((stream, code))
             self._plan()
 

@@ -104,7 +104,8 @@ class Session:
     @property
     def ids_left(self) -> int:
         """How many streams this session can still open (protocol.md §12.11)."""
-        return max(0, (self.options.last_stream_id - self.engine.highest_id) // 2)
+        next_id = self.engine.highest_id + 1 | 1
+        return max(0, (self.options.last_stream_id - next_id) // 2 + 1)
 
     @property
     def has_room(self) -> bool:
@@ -138,7 +139,7 @@ class Session:
         engine = self.engine
         if self.closing:
             raise SessionClosing("the session is closing")
-        if engine.highest_id >= self.options.last_stream_id:
+        if engine.highest_id + 1 | 1 > self.options.last_stream_id:
             raise SessionClosing("the session's stream ids are used up")
         if len(engine.live) >= engine.peer_max_concurrent_streams:
             raise TooManyStreams
@@ -275,8 +276,8 @@ class Session:
         if isinstance(stream, Stream) and not stream.reset_pending:
             if stream in self._opened:
                 self._opened.remove(stream)
-            self.reset_stream(stream, code)
             stream.touch()
+            self.reset_stream(stream, code)
 
     def connection_window_opened(self) -> None:
         """Engine: the connection has more window; writers are served at the end of the read."""
@@ -394,8 +395,9 @@ class Session:
         for _, ping in self._pings.values():
             if not ping.done():
                 ping.set_exception(error)
-        streams = [one for one in self.engine.live.values() if isinstance(one, Stream)]
-        self.engine.live.clear()
+        live = self.engine.live
+        streams = [one for one in live.values() if isinstance(one, Stream) and not one.reset_pending]
+        live.clear()
         self.engine.lingering.clear()
         self.engine.take_output()
         for stream in streams:

@@ -329,9 +329,14 @@ class Stream:
         if self._watchers and self.closed:
             self._wake_watchers()
 
+    def await_reset(self) -> None:
+        """Our reset has to wait (§12.10): what comes until then is nobody's concern."""
+        self.reset_pending = True
+        self._touched = True
+
     def notify(self) -> None:
         """The read is over: tell whoever waits."""
-        self._touched = False
+        self._touched = self.reset_pending
         listener = self.listener
         if listener is not None:
             listener(self)
