@@ -10,7 +10,8 @@ from typing import Any
 from verser2_guest_python.asgi.types import Headers
 from verser2_guest_python.errors import LocalHandlerFailureError, VerserError, VerserProtocolError, error_for
 from verser2_guest_python.wire.envelopes import RequestHead
-from verser2_guest_python.wire.headers import HeaderMap, response_headers
+from verser2_guest_python.wire.headers import HeaderMap, is_token, response_headers
+from verser2_guest_python.wire.paths import check_path
 
 from .dispatch import Dispatcher
 
@@ -34,6 +35,7 @@ class _Buffered:
 
     def __init__(self, head: RequestHead, body: bytes, limit: int) -> None:
         self.head = head
+        self.bound = True  # the caller is this process
         self.received = 0
         self.at_end = False
         self.disconnected = False
@@ -108,18 +110,24 @@ async def dispatch(
 
 
 def _request_head(metadata: Mapping[str, Any]) -> RequestHead:
+    """The same checks as for a request envelope; header names and values are checked by the dispatcher."""
     method, path = metadata.get("method", "GET"), metadata.get("path", "/")
-    headers = metadata.get("headers") or {}
+    headers, domain = metadata.get("headers") or {}, metadata.get("routeDomain")
     if not isinstance(method, str) or not isinstance(path, str) or not isinstance(headers, Mapping):
         raise VerserProtocolError(
             "The metadata of a request has texts as method and path, an object as headers (protocol.md §6)."
         )
+    if domain is not None and not isinstance(domain, str):
+        raise VerserProtocolError("The routeDomain of a request is a text (protocol.md §6).")
+    if not is_token(method):
+        raise VerserProtocolError("The method of a request is a token (protocol.md §6).")
+    check_path(path, "The metadata of the request")
     return RequestHead(
         request_id=str(metadata.get("requestId", "direct")),
         source_id=str(metadata.get("sourceId", "direct")),
         target_id=str(metadata.get("targetId", "")),
         method=method,
         path=path,
-        headers={str(name).lower(): str(value) for name, value in headers.items()},
-        route_domain=metadata.get("routeDomain"),
+        headers={str(name).lower(): value for name, value in headers.items()},
+        route_domain=domain,
     )

@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Protocol
 
 from verser2_guest_python.asgi.exceptions import only_disconnected
+from verser2_guest_python.asgi.forwarded import ProxyHeaders
 from verser2_guest_python.asgi.http import HttpCycle, HttpExchange, Phase
 from verser2_guest_python.asgi.scopes import http_scope
 from verser2_guest_python.errors import VerserError
@@ -34,6 +35,7 @@ class RequestExchange(HttpExchange, Protocol):
 
     head: RequestHead
     received: int
+    bound: bool  # whether `head.source_id` is known to be right
 
     def refuse(self, message: str, code: str = ..., **context: str) -> Awaitable[None] | None:
         """An error instead of a response."""
@@ -43,16 +45,30 @@ class Dispatcher:
     """Runs requests through the attached apps.
 
     `debug` lets error texts of an app reach the Broker; without it a fixed sentence does.
+    `proxy_headers` fills scopes from headers of proxies; None leaves them alone.
     """
 
     def __init__(
-        self, apps: Apps, listeners: Listeners, *, guest_id: str, root_path: str, debug: bool
+        self,
+        apps: Apps,
+        listeners: Listeners,
+        *,
+        guest_id: str,
+        root_path: str,
+        debug: bool,
+        proxy_headers: ProxyHeaders | None = None,
     ) -> None:
         self.apps = apps
         self.listeners = listeners
         self.guest_id = guest_id
         self.root_path = root_path
         self.debug = debug
+        self.proxy_headers = proxy_headers
+
+    @property
+    def limits_proxy_headers(self) -> bool:
+        """Whether only some Brokers are believed."""
+        return self.proxy_headers is not None and bool(self.proxy_headers.allowed)
 
     async def serve(self, exchange: RequestExchange) -> None:
         """One request from its head to its end. Raises nothing but cancellation."""
@@ -116,6 +132,8 @@ class Dispatcher:
                 "route_domain": domain,
             },
         )
+        if self.proxy_headers is not None:
+            self.proxy_headers.apply(scope, head.source_id if exchange.bound else None)
         return HttpCycle(mounted.app, scope, exchange)
 
     async def _conclude(self, exchange: RequestExchange, cycle: HttpCycle) -> str | None:

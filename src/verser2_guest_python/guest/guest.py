@@ -7,11 +7,13 @@ from dataclasses import replace
 from os import PathLike
 
 from verser2_guest_python.asgi.adapters import adapt
+from verser2_guest_python.asgi.forwarded import ProxyHeaders
 from verser2_guest_python.asgi.types import ASGIApp
 from verser2_guest_python.errors import VerserUsageError
 from verser2_guest_python.http2 import SessionOptions
 from verser2_guest_python.peer.hosts import Hosts, parse_host_urls
 from verser2_guest_python.peer.tls import TlsFiles
+from verser2_guest_python.wire.domains import is_domain, normalize_domain
 
 from .apps import Apps
 from .dispatch import Dispatcher
@@ -57,6 +59,8 @@ def create_verser_guest(
     session_options: SessionOptions | None = None,
     lifespan: str = "auto",
     root_path: str = "",
+    proxy_headers: bool = False,
+    forwarded_allow_brokers: Iterable[str] = (),
     debug: bool = False,
 ) -> VerserGuest:
     """A Guest that is not connected yet; does no I/O. Times are in seconds, sizes in bytes.
@@ -89,6 +93,11 @@ def create_verser_guest(
         session_options: windows and limits of the HTTP/2 sessions.
         lifespan: `auto`, `on` or `off`.
         root_path: the path under which the app is mounted (ASGI `root_path`).
+        proxy_headers: let `x-forwarded-proto`, `-for`, `-host` and `forwarded` fill the scheme, the client
+            and the `host` header of the scope; of a list the last entry counts. Any Broker may send them.
+        forwarded_allow_brokers: ids of the Brokers whose proxy headers are believed; without any, or with
+            `*`, everybody's. Hosts without the extensions of this project do not check who a Broker is,
+            and no Host says who opened a WebSocket: with such a list nothing is believed there.
         debug: let error texts of the app reach the Broker.
 
     Raises:
@@ -106,8 +115,24 @@ def create_verser_guest(
         )
     if isinstance(routed_domains, str):
         raise VerserUsageError("routed_domains is a list of names, not one string.")
+    routed_domains = tuple(routed_domains)
+    for domain in routed_domains:
+        if "/" in domain or not is_domain(normalize_domain(domain)):
+            raise VerserUsageError(
+                f"routed_domains holds {domain!r}, which is no exact hostname: write it without scheme and "
+                "wildcard, and names beyond ASCII in their xn-- form."
+            )
+    if isinstance(forwarded_allow_brokers, str):
+        raise VerserUsageError("forwarded_allow_brokers is a list of ids, not one string.")
     apps = Apps(lifespan)
-    dispatcher = Dispatcher(apps, Listeners(), guest_id=guest_id.strip(), root_path=root_path, debug=debug)
+    dispatcher = Dispatcher(
+        apps,
+        Listeners(),
+        guest_id=guest_id.strip(),
+        root_path=root_path,
+        debug=debug,
+        proxy_headers=ProxyHeaders(forwarded_allow_brokers) if proxy_headers else None,
+    )
     if app is not None:
         apps.attach(adapt(app)[0], None)
     options = KeeperOptions(

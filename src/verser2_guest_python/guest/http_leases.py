@@ -202,7 +202,8 @@ class HttpLeases:
         self._refill_delay = 0.0
         self._demand.turned_active(monotonic(), bool(self._idle) or self._any_accepted())
         length = head.headers.get("content-length", "")
-        lease = Lease(stream, head, rest, int(length[:20]) if length.isascii() and length.isdigit() else None)
+        expected = int(length[:20]) if length.isascii() and length.isdigit() else None
+        lease = Lease(stream, head, rest, expected, self._guest_session.binds_brokers)
         self._tasks[stream.id] = self._session.loop.create_task(self._serve(lease))
         self._fill()
 

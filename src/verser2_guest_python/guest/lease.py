@@ -22,13 +22,17 @@ class Lease:
         stream: The lease's stream.
         head: The request's envelope head.
         received: Bytes of request body that the app has read.
+        bound: Whether the Host vouches for the Broker that the head names (protocol.md §14).
     """
 
-    __slots__ = ("_expected", "_first", "_reading", "at_end", "head", "received", "stream")
+    __slots__ = ("_expected", "_first", "_reading", "at_end", "bound", "head", "received", "stream")
 
-    def __init__(self, stream: Stream, head: RequestHead, first: bytes, expected: int | None) -> None:
+    def __init__(
+        self, stream: Stream, head: RequestHead, first: bytes, expected: int | None, bound: bool
+    ) -> None:
         self.stream = stream
         self.head = head
+        self.bound = bound
         self.received = 0
         self._first = first  # body bytes that came in the frame of the head
         self._expected = expected

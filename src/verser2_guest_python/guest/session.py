@@ -13,6 +13,7 @@ from verser2_guest_python.errors import RevocationFailedError, VerserError
 from verser2_guest_python.http2 import ConnectionLost, ErrorCode, FieldBlock, Http2Error, Session, Stream
 from verser2_guest_python.peer.address import HostAddress
 from verser2_guest_python.peer.dial import exchange, peer_block, verser_error
+from verser2_guest_python.wire.names import EXTENSIONS
 from verser2_guest_python.wire.registration import (
     GUEST,
     Registration,
@@ -49,6 +50,8 @@ class GuestSession:
         session: The HTTP/2 session.
         address: The Host that it is with.
         peer_id: The id that is registered on it.
+        extensions: What the Host announced (protocol.md §14).
+        binds_brokers: Whether the Host knows who a request came from: those of §14 do.
         over: Done with a reason once the session is lost, or should be given up for a new one.
     """
 
@@ -67,6 +70,7 @@ class GuestSession:
         self.peer_id = peer_id
         self.over: asyncio.Future[str] = loop.create_future()
         self.extensions: frozenset[str] = frozenset()
+        self.binds_brokers = False
         self.address = address
         self.dispatcher = dispatcher
         self._settled = asyncio.Event()  # a request or a WebSocket has ended
@@ -106,6 +110,12 @@ class GuestSession:
             self.session, block, ((b"content-type", b"application/json"),), body, timeout=timeout
         )
         self.extensions = parse_registration_answer(status, answer).extensions
+        self.binds_brokers = not self.extensions.isdisjoint(EXTENSIONS)
+        if self.dispatcher.limits_proxy_headers and not self.binds_brokers:
+            _log.warning(
+                "%s does not check who its Brokers are: proxy headers are believed of none of them",
+                self.address,
+            )
         block = self._block(b"/verser/guest/control")
         try:
             self._control = self.session.open(block, listener=self._on_control)

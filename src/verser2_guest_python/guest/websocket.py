@@ -214,6 +214,8 @@ async def _run(dispatcher: Dispatcher, socket: GuestWebSocket) -> tuple[int, str
         state=mounted.state,
         verser={"guest_id": dispatcher.guest_id, "route_domain": opening.domain},
     )
+    if dispatcher.proxy_headers is not None:
+        dispatcher.proxy_headers.apply(scope, None)  # `open` names no Broker (protocol.md §11)
     outcome = await WebSocketCycle(mounted.app, scope, socket).run()
     failure = outcome.error
     reason: str | None = None
