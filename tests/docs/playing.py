@@ -67,6 +67,7 @@ class Player:
             **kept,
             "PATH": f"{binaries}{os.pathsep}{kept.get('PATH', '')}",
             "HOME": str(directory),
+            "NO_PROXY": "*",  # loopback is reached without one
             "PYTHONUNBUFFERED": "1",
             "PYTHONWARNINGS": "error",
             "COLUMNS": "120",

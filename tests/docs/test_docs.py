@@ -156,3 +156,10 @@ def test_the_example_configuration_names_every_setting() -> None:
         for inner in (value if isinstance(value, dict) else [""])
     }
     assert named == set(setting_keys(Settings)) - SECRETS - {"broker_id"}
+
+
+def test_every_floor_of_the_house_is_described() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    source = ROOT / "src" / "verser2_guest_python"
+    floors = {path.parent.name for path in source.glob("*/__init__.py")}
+    assert floors <= set(re.findall(r"\b(\w+)/", text))
