@@ -29,7 +29,7 @@ class Output:
 
     def __init__(self, descriptor: int | None = None) -> None:
         self._descriptor = _standard_output() if descriptor is None else descriptor
-        self._must_wait = _may_block(self._descriptor)
+        self._must_wait = may_block(self._descriptor)
 
     async def write(self, data: bytes) -> None:
         """Writes all of `data`; raises `OutputClosed` or `OutputError`."""
@@ -70,7 +70,8 @@ def _standard_output() -> int:
         raise OutputError("The output cannot be written: standard output is not a file.") from None
 
 
-def _may_block(descriptor: int) -> bool:
+def may_block(descriptor: int) -> bool:
+    """Whether `descriptor` is a pipe, a socket or a terminal, which can be waited for and must be."""
     if not hasattr(select, "poll"):
         return False
     mode = os.fstat(descriptor).st_mode
