@@ -74,8 +74,9 @@ class Writer:
         kind = draw(st.sampled_from(["begin", "begin", *kinds] if not self.answers else ["answer", *kinds]))
         if kind == "any":
             return draw(ANYTIME)
-        if kind == "table":  # the next block announces it; none is larger than what was allowed
-            self.hpack.encoder.header_table_size = draw(st.sampled_from([0, 100, 4_096]))
+        if kind == "table":  # the next block announces it
+            if not self.hpack.encoder.header_table.resized:  # hpack gets two changes at once wrong
+                self.hpack.encoder.header_table_size = draw(st.sampled_from([0, 100, 4_096]))
             return b""
         if kind == "begin":
             return self._begin(draw)
