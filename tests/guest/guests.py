@@ -12,7 +12,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tests.support.certificates import Certificates
@@ -272,7 +272,8 @@ async def host_call(
 ) -> Call:
     """Puts a request on the next lease."""
     call = Call(await next_lease(host))
-    call.send_head(request_head(path, method, headers, **more), body, end=end)
+    data = encode_request(request_head(path, method, headers, **more))
+    await call.stream.write(data + body, end=end, head=len(data))
     return call
 
 
@@ -388,12 +389,6 @@ async def guest_at_scripted_host(
             yield scripted, guest
         finally:
             await guest.close(timeout=1.0)
-
-
-def with_session_options(guest: VerserGuest, **options: Any) -> None:
-    """Lowers limits of a Guest's HTTP/2 sessions, which nobody sets in earnest."""
-    (keeper,) = guest._keepers.all
-    keeper._options = replace(keeper._options, session=replace(keeper._options.session, **options))
 
 
 def session_of(guest: VerserGuest) -> Any:

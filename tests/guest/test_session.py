@@ -25,7 +25,6 @@ from tests.guest.guests import (
     request_head,
     session_of,
     until,
-    with_session_options,
 )
 from tests.host.peers import Broker, running_host
 from tests.support.brokers import broker_at
@@ -44,7 +43,7 @@ from verser2_guest_python import (
 )
 from verser2_guest_python.errors import ConnectFailure
 from verser2_guest_python.host import VerserHost
-from verser2_guest_python.http2 import ErrorCode, Stream
+from verser2_guest_python.http2 import ErrorCode, SessionOptions, Stream
 
 SECOND_ID = f"{GUEST_ID}~2"
 TAKEN = {"error": {"code": "invalid-registration", "message": "Peer is already registered"}}
@@ -509,8 +508,7 @@ async def test_stream_ids_run_out(certs: Certificates) -> None:
         await answer(stream, 200, {"content-type": "application/json"}, b'{"status":"ack"}')
 
     async with lease_host(certs, on_revoke=on_revoke) as host:
-        guest = make_guest(host, certs, hello)
-        with_session_options(guest, last_stream_id=4_001)
+        guest = make_guest(host, certs, hello, session_options=SessionOptions(last_stream_id=4_001))
         await guest.connect()
         for number in range(3_500):
             reply = await (await fresh_call(host, f"/{number}")).reply()

@@ -220,6 +220,8 @@ class VerserGuest:
             RevocationFailedError: the Host refused all of them, or some (named in the message).
             VerserConnectionError: not connected.
         """
+        if isinstance(domains, str):
+            raise VerserUsageError("revoke_routes takes a list of names, not one string.")
         wanted = tuple(normalize_domain(domain) for domain in domains)
         failed = await self._keepers.revoke(wanted)
         for domain in wanted:
