@@ -10,6 +10,8 @@ in `inbound`.
 
 from __future__ import annotations
 
+from typing import Final
+
 from .backend import (
     AllowedStreamIDs,
     ConnectionInputs,
@@ -31,6 +33,7 @@ from .frames import (
     GOAWAY,
     HEADER,
     HEADERS,
+    MAX_FRAME_BYTES,
     PREFACE_BYTES,
     RST_STREAM,
     UINT32,
@@ -45,6 +48,13 @@ _SEND_HEADERS = StreamInputs.SEND_HEADERS
 _SEND_DATA = StreamInputs.SEND_DATA
 _SEND_END = StreamInputs.SEND_END_STREAM
 _CLOSED = StreamState.CLOSED
+
+# RFC 9113 §6.5.2, said to the engine because jh2 begins with values of its own for both ends
+_DEFAULT_SETTINGS: Final[dict[SettingCodes, int]] = {
+    SettingCodes.HEADER_TABLE_SIZE: 4_096,
+    SettingCodes.INITIAL_WINDOW_SIZE: DEFAULT_WINDOW_BYTES,
+    SettingCodes.MAX_FRAME_SIZE: MAX_FRAME_BYTES,
+}
 
 
 class Engine:
@@ -71,12 +81,16 @@ class Engine:
             )
         )
         self.h2.local_settings = Settings(client=is_client, initial_values=self._settings())
+        self.h2.remote_settings = Settings(client=not is_client, initial_values=_DEFAULT_SETTINGS)
+        self.h2.encoder.header_table_size = _DEFAULT_SETTINGS[SettingCodes.HEADER_TABLE_SIZE]
+        self.h2.decoder.max_allowed_table_size = _DEFAULT_SETTINGS[SettingCodes.HEADER_TABLE_SIZE]
         self.h2.decoder.max_header_list_size = options.max_header_list_bytes
         self._encoder = BlockEncoder(self.h2.encoder)
         self._inbound = Inbound(self)
 
     def _settings(self) -> dict[SettingCodes, int]:
-        values: dict[SettingCodes, int] = {
+        values = {
+            **_DEFAULT_SETTINGS,
             SettingCodes.INITIAL_WINDOW_SIZE: self.options.stream_window_bytes,
             SettingCodes.MAX_HEADER_LIST_SIZE: self.options.max_header_list_bytes,
         }

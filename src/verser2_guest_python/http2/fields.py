@@ -33,12 +33,30 @@ class FieldBlock:
         self.constant = tuple(constant)
 
 
+def _size_updates(smallest: int, size: int) -> bytes:
+    """Sizes of the table since the last block: the smallest of them, and the last (RFC 7541 §4.2)."""
+    sizes = (smallest, size) if smallest < size else (size,)
+    return b"".join(_integer(one, 31, 0x20) for one in sizes)
+
+
+def _without_size_updates(block: bytes) -> bytes:
+    position = 0
+    while position < len(block) and block[position] & 0xE0 == 0x20:
+        position = _ends_of_integer(block, position, 0x1F)[1]
+    return block[position:]
+
+
 def _length(size: int) -> bytes:
-    """A string length without Huffman coding (RFC 7541 §5.1, prefix of 7 bits)."""
-    if size < 127:
-        return size.to_bytes(1, "big")
-    rest = size - 127
-    out = bytearray((127,))
+    """A string length without Huffman coding (RFC 7541 §5.2)."""
+    return size.to_bytes(1, "big") if size < 127 else _integer(size, 127, 0)
+
+
+def _integer(value: int, prefix: int, first: int) -> bytes:
+    """An integer beside the bits of `first`, where `prefix` is the largest that fits (RFC 7541 §5.1)."""
+    if value < prefix:
+        return bytes((first | value,))
+    rest = value - prefix
+    out = bytearray((first | prefix,))
     while rest >= 128:
         out.append(rest & 127 | 128)
         rest >>= 7
@@ -117,7 +135,9 @@ class BlockEncoder:
 
     def _encode_constant(self, block: FieldBlock) -> bytes:
         encoded: bytes = self._encoder.encode([(name, value, False) for name, value in block.constant])
-        self._smallest = None
+        if self._smallest is not None:  # hpack announces each size in between as well, or none that came back
+            encoded = _size_updates(self._smallest, self._size) + _without_size_updates(encoded)
+            self._smallest = None
         if not leaves_table(encoded):
             self._remembered.clear()  # indices have moved
         elif len(self._remembered) < MAX_REMEMBERED_BLOCKS:
@@ -132,10 +152,6 @@ class BlockEncoder:
         self._size = size
         self._smallest = size if self._smallest is None else min(size, self._smallest)
         self._remembered.clear()
-        table = getattr(self._encoder, "header_table", None)
-        if table is not None:  # hpack would announce each size in between, or none if one was set twice
-            table.resized = True
-            self._encoder.table_size_changes = [*({self._smallest} - {size}), size]
 
 
 class BlockDecoder:

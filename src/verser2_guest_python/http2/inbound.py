@@ -6,6 +6,7 @@ stream where RFC 9113 says so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,7 @@ _RESPONSE = HeaderValidationFlags(
 )
 
 
+_ILLEGAL_IN_VALUE = re.compile(rb"[\x00\r\n]").search  # RFC 9113 §8.2.1
 _MAX_CONTINUATIONS = 64
 _PRIORITY_BYTES = 5
 
@@ -249,6 +251,8 @@ class Inbound:
                 pass
         except ProtocolError:
             return fields, False  # trailers look malformed here, and are dropped without being read
+        if any(_ILLEGAL_IN_VALUE(value) for _, value in fields):  # which jh2 lets through
+            return fields, False
         if keep:
             self._decoder.remember(block, fields)
         return fields, True
