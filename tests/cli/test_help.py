@@ -43,9 +43,8 @@ def test_every_option_has_a_sentence_its_variable_and_its_default(
         assert option.sentence.endswith(".")
         assert option.sentence in text
         assert f"env: {shown_variable(option.key)}" in text
-        if option.default not in (None, (), True, False):
-            shown = f"{option.default:g}" if isinstance(option.default, float) else option.default
-            assert f"{shown_variable(option.key)}; default: {shown}]" in text
+        if option.shown_default and not option.required:
+            assert f"{shown_variable(option.key)}; default: {option.shown_default}]" in text
 
 
 def test_without_a_word_there_is_help() -> None:

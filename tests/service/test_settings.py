@@ -29,8 +29,8 @@ def test_the_command_line_wins_over_the_environment(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("VERSER_GUEST_ID", "from-env")
     monkeypatch.setenv("VERSER_TLS_CA_FILE", "env.pem")
     monkeypatch.setenv("VERSER_TLS_KEY_FILE", "env-key.pem")
-    settings = load_settings({"host_url": "https://flag.test", "tls.ca_file": "flag.pem"})
-    assert settings.host_url == "https://flag.test"
+    settings = load_settings({"host_url": ("https://flag.test",), "tls.ca_file": "flag.pem"})
+    assert settings.host_url == ("https://flag.test",)
     assert settings.guest_id == "from-env"
     assert settings.tls.ca_file == Path("flag.pem")
     assert settings.tls.key_file == Path("env-key.pem")
@@ -65,6 +65,43 @@ def test_a_bad_value_is_told_with_the_variable_that_gave_it(monkeypatch: pytest.
     monkeypatch.setenv("VERSER_SESSION__CONNECT_TIMEOUT", "-1")
     with pytest.raises(VerserUsageError, match="'-1' of VERSER_SESSION__CONNECT_TIMEOUT does not fit"):
         load_settings({})
+
+
+def test_sizes_are_written_as_people_write_them() -> None:
+    for text, size in (("64MiB", 67_108_864), ("1 GB", 1_000_000_000), ("100000", 100_000)):
+        assert load_settings({"session.max_unread_bytes": text}).session.max_unread_bytes == size
+    for text, words in (("many", "such as 64MiB"), ("10", "greater than or equal to 65536")):
+        with pytest.raises(VerserUsageError, match=f"'{text}' of --max-unread-bytes does not fit: .*{words}"):
+            load_settings({"session.max_unread_bytes": text})
+
+
+def test_lists_are_lists_in_groups_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERSER_WORKERS__RELOAD_DIR", "src, lib")
+    monkeypatch.setenv("VERSER_HOST_URL", "https://a.test,https://b.test")
+    settings = load_settings({"workers.reload_include": ("*.html", "*.css,*.js")})
+    assert settings.workers.reload_dir == (Path("src"), Path("lib"))
+    assert settings.workers.reload_include == ("*.html", "*.css", "*.js")
+    assert settings.host_url == ("https://a.test", "https://b.test")
+
+
+def test_the_number_of_workers_comes_from_web_concurrency_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "3")
+    assert load_settings({}).workers.workers == 3
+    monkeypatch.setenv("VERSER_WORKERS__WORKERS", "2")  # ours wins: the other is set for any program
+    assert load_settings({}).workers.workers == 2
+    assert load_settings({"workers.workers": "4"}).workers.workers == 4
+    monkeypatch.delenv("VERSER_WORKERS__WORKERS")
+    monkeypatch.setenv("WEB_CONCURRENCY", "many")
+    with pytest.raises(VerserUsageError, match="'many' of WEB_CONCURRENCY does not fit"):
+        load_settings({})
+
+
+def test_credentials_of_a_proxy_do_not_show() -> None:
+    settings = load_settings({"session.proxy": "http://user:hunter2@proxy.test:8080"})
+    assert settings.session.proxy is not None
+    assert settings.session.proxy.get_secret_value() == "http://user:hunter2@proxy.test:8080"
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in settings.model_dump_json()
 
 
 def test_aliases_that_contradict_each_other_are_a_configuration_error(

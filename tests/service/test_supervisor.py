@@ -36,7 +36,7 @@ if behaviour == "broken" or (behaviour == "second-broken" and me.endswith("~2"))
 say(f"registered {os.getpid()}")
 sock.send(b"registered\\n")
 if behaviour == "worn" and log.read_text().count("registered") == 1:
-    sock.send(b"worn out\\n")
+    sock.send(b"worn-out\\n")
 while sock.recv(64):
     pass
 say("orphaned")

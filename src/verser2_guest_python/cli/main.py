@@ -71,9 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; mistakes are told on stderr in one sentence."""
+    arguments = tuple(sys.argv[1:] if arguments is None else arguments)
     try:
+        # The arguments as they were given, for the command that starts further processes with them
         result = program.main(
-            args=None if arguments is None else list(arguments), prog_name=PROGRAM_NAME, standalone_mode=False
+            args=list(arguments), prog_name=PROGRAM_NAME, standalone_mode=False, obj=arguments
         )
     except click.exceptions.Exit as ended:
         return ended.exit_code

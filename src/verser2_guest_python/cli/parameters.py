@@ -15,7 +15,8 @@ from typing import Any, Final
 import click
 
 from verser2_guest_python.service.environment import shown_variable
-from verser2_guest_python.service.options import GROUP_TLS, OPTIONS, Kind, Option, options
+from verser2_guest_python.service.option import GROUP_TLS, Kind, Option
+from verser2_guest_python.service.options import OPTIONS, options
 
 HELP_WIDTH: Final = 100
 OTHER_OPTIONS: Final = "Options"
@@ -115,9 +116,6 @@ def _note(option: Option, *, is_required: bool) -> str:
     facts = [f"env: {shown_variable(option.key)}"]
     if is_required:
         facts.append("required")
-    elif option.kind is Kind.SWITCH:
-        facts.append(f"default: {'on' if option.default else 'off'}")
-    elif option.default not in (None, ()):
-        default = f"{option.default:g}" if isinstance(option.default, float) else str(option.default)
-        facts.append(f"default: {default}")
+    elif option.shown_default:
+        facts.append(f"default: {option.shown_default}")
     return f"[{'; '.join(facts)}]"

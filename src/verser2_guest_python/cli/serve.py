@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -13,15 +14,18 @@ from verser2_guest_python.service.options import SERVE_KEYS
 @click.command(cls=GroupedCommand)
 @click.argument("app", required=False, metavar="APP")
 @setting_options(SERVE_KEYS)
-def serve(app: str | None, **values: Any) -> int:
+@click.pass_obj
+def serve(arguments: Sequence[str], /, app: str | None, **values: Any) -> int:
     """Serve the ASGI app APP (module:attribute) through a Host.
 
-    The first SIGINT or SIGTERM lets requests under way finish, the second ends at once.
+    The first SIGINT or SIGTERM lets requests under way finish, the second ends at once. SIGHUP moves to
+    a new session, with certificates read anew; with --workers it replaces them one by one, and SIGTTIN
+    and SIGTTOU add one and take one away.
     """
-    from verser2_guest_python.service.run_guest import run_guest
+    from verser2_guest_python.service.run import run
     from verser2_guest_python.service.settings import load_settings
 
     given = given_settings(values)
     if app is not None:
         given["app"] = app
-    return run_guest(load_settings(given))
+    return run(load_settings(given), arguments)

@@ -21,6 +21,7 @@ from verser2_guest_python.service.log_line import (
     Clock,
     LineSink,
     Paint,
+    line_start,
 )
 from verser2_guest_python.service.text import duration, safe, size
 
@@ -31,17 +32,27 @@ _PATH_WIDTH: Final = 30
 class AccessLog:
     """Writes one line for each finished request.
 
-    `json` chooses the form; `query` keeps the part of the path behind `?`.
+    `json` chooses the form; `query` keeps the part of the path behind `?`; `who` begins each line on a
+    terminal that several processes share.
     """
 
     def __init__(
-        self, sink: LineSink, clock: Clock, paint: Paint, *, json: bool, guest_id: str, query: bool = False
+        self,
+        sink: LineSink,
+        clock: Clock,
+        paint: Paint,
+        *,
+        json: bool,
+        guest_id: str,
+        query: bool = False,
+        who: str = "",
     ) -> None:
         self._sink = sink
         self._clock = clock
         self._paint = paint
         self._json = json
         self._query = query
+        self._who = who
         self._constant = f'"level":"info","event":"request","guest_id":{_quoted(guest_id)},'
 
     def write(
@@ -75,7 +86,7 @@ class AccessLog:
         # Brokers name their requests after themselves: their name twice would only be noise
         sender = request_id if request_id.startswith(source_id) else f"{source_id} {request_id}"
         tail = f"{duration(duration_ms):>8} {size(bytes_out):>9}  {safe(sender)}"
-        head = f"{paint(stamp[11:], DIM)} {paint('request'.ljust(LEVEL_WIDTH), BLUE)}"
+        head = f"{line_start(paint, stamp, self._who)} {paint('request'.ljust(LEVEL_WIDTH), BLUE)}"
         what = f"{paint(code, *_status_colours(status))} {paint(safe(method).ljust(_METHOD_WIDTH), BOLD)}"
         why = f"  {paint(safe(reason), RED)}" if reason else ""
         self._sink.write(f"{head} {what}{safe(path).ljust(_PATH_WIDTH)} {paint(tail, DIM)}{why}")

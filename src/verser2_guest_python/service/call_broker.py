@@ -14,10 +14,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from verser2_guest_python.errors import RequestTimeoutError, VerserConfigurationError, VerserUsageError
-from verser2_guest_python.service.environment import look_up
+from verser2_guest_python.errors import (
+    ConnectFailure,
+    RequestTimeoutError,
+    VerserConfigurationError,
+    VerserConnectionError,
+    VerserUsageError,
+)
+from verser2_guest_python.service.environment import look_up, split_list
 from verser2_guest_python.service.exit_codes import exit_code_of_signal
 from verser2_guest_python.service.options import OPTIONS
 from verser2_guest_python.service.output import Output, OutputClosed
@@ -31,9 +37,9 @@ _CHUNK_BYTES: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Where a Broker connects to, and as whom. Passwords never show in `repr`."""
+    """Where a Broker connects to (the first Host that answers), and as whom; no password in `repr`."""
 
-    host_url: str
+    host_urls: tuple[str, ...]
     broker_id: str
     connect_timeout: float
     ca_file: str | None = None
@@ -57,7 +63,7 @@ class Call:
     show_body: bool = True
 
 
-def resolve_peer(given: Mapping[str, str], environ: Mapping[str, str]) -> Peer:
+def resolve_peer(given: Mapping[str, Any], environ: Mapping[str, str]) -> Peer:
     """The peer that options (`given`, by key) and environment describe, or else a running `dev` Host.
 
     Raises `VerserUsageError` when nothing names a Host.
@@ -65,16 +71,17 @@ def resolve_peer(given: Mapping[str, str], environ: Mapping[str, str]) -> Peer:
 
     def value(key: str) -> str | None:
         if key in given:
-            return given[key]
+            return str(given[key])
         found = look_up(key, environ)
         return found.value if found else None
 
-    host_url = value("host_url")
+    hosts: tuple[str, ...] = given.get("host_url") or split_list(value("host_url") or "")
     files = {name: value(f"tls.{name}") for name in ("ca_file", "cert_file", "key_file", "pfx_file")}
-    if host_url is None:
-        host_url, files = _running_dev(files)
+    if not hosts:
+        host, files = _running_dev(files)
+        hosts = (host,)
     return Peer(
-        host_url=host_url,
+        host_urls=hosts,
         broker_id=value("broker_id") or _unique_id(),
         connect_timeout=_seconds(value("session.connect_timeout"), "session.connect_timeout"),
         key_password=value("tls.key_password"),
@@ -111,11 +118,40 @@ async def _call_until_signal(peer: Peer, call: Call) -> int:
 
 
 async def _call(peer: Peer, call: Call) -> int:
+    output = Output()
+    brokers = [_broker(peer, host_url) for host_url in peer.host_urls]
+    try:
+        async with asyncio.timeout(call.timeout):
+            await _converse(await _first_that_connects(brokers), call, output)
+    except TimeoutError:
+        raise RequestTimeoutError(f"The answer was not complete within {call.timeout:g} s.") from None
+    except OutputClosed:
+        return 0  # `| head` has what it wanted
+    finally:
+        for broker in brokers:
+            await broker.close()
+    return 0
+
+
+async def _first_that_connects(brokers: list[VerserBroker]) -> VerserBroker:
+    *others, last = brokers
+    for broker in others:
+        try:
+            await broker.connect()
+        except VerserConnectionError as error:
+            if error.reason not in (ConnectFailure.UNREACHABLE, ConnectFailure.TIMEOUT):
+                raise
+        else:
+            return broker
+    await last.connect()
+    return last
+
+
+def _broker(peer: Peer, host_url: str) -> VerserBroker:
     from verser2_guest_python.broker.broker import create_verser_broker
 
-    output = Output()
-    broker = create_verser_broker(
-        host_url=peer.host_url,
+    return create_verser_broker(
+        host_url=host_url,
         broker_id=peer.broker_id,
         connect_timeout=peer.connect_timeout,
         tls_ca_file=peer.ca_file,
@@ -125,20 +161,9 @@ async def _call(peer: Peer, call: Call) -> int:
         tls_pfx_file=peer.pfx_file,
         tls_pfx_password=peer.pfx_password,
     )
-    try:
-        async with asyncio.timeout(call.timeout):
-            await _converse(broker, call, output)
-    except TimeoutError:
-        raise RequestTimeoutError(f"The answer was not complete within {call.timeout:g} s.") from None
-    except OutputClosed:
-        return 0  # `| head` has what it wanted
-    finally:
-        await broker.close()
-    return 0
 
 
 async def _converse(broker: VerserBroker, call: Call, output: Output) -> None:
-    await broker.connect()
     response = await broker.request(call.method, call.url, headers=call.headers, body=call.body)
     if call.show_head:
         await output.write(_head_of(response))

@@ -31,7 +31,19 @@ _ALIASES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 
-LISTS: Final = frozenset({"routed_domains"})
+# What others may have set, for any program: it counts only where we were told nothing
+_FALLBACKS: Final[Mapping[str, str]] = MappingProxyType({"workers.workers": "WEB_CONCURRENCY"})
+
+LISTS: Final = frozenset(
+    {
+        "forwarded_allow_brokers",
+        "host_url",
+        "routed_domains",
+        "workers.reload_dir",
+        "workers.reload_exclude",
+        "workers.reload_include",
+    }
+)
 SECRETS: Final = frozenset({"tls.key_password", "tls.pfx_password"})
 
 
@@ -75,6 +87,8 @@ def look_up(key: str, environ: Mapping[str, str]) -> Found | None:
                 f"{found.variable} and {candidate.variable} mean the same setting but hold different values: "
                 "unset one of them."
             )
+    if found is None and (variable := _FALLBACKS.get(key)) and (value := environ.get(variable, "")):
+        return Found(value, variable)
     return found
 
 

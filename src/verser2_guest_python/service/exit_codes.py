@@ -46,6 +46,14 @@ class ExitCode(IntEnum):
     TERMINATED = 143
 
 
+class WorkerFailedError(VerserError):
+    """What a worker failed with, told by its supervisor: the same sentence, and the same exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 _OF_CONNECT_FAILURE: Final = MappingProxyType(
     {
         ConnectFailure.UNREACHABLE: ExitCode.UNREACHABLE,
@@ -70,8 +78,10 @@ _OF_ERROR: Final[tuple[tuple[type[VerserError], ExitCode], ...]] = (
 )
 
 
-def exit_code(error: VerserError) -> ExitCode:
+def exit_code(error: VerserError) -> int:
     """The code that a command ends with after `error`."""
+    if isinstance(error, WorkerFailedError):
+        return error.exit_code
     if isinstance(error, VerserConnectionError):
         return _OF_CONNECT_FAILURE.get(error.reason, ExitCode.UNREACHABLE)
     for kind, code in _OF_ERROR:

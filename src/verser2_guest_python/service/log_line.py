@@ -21,6 +21,7 @@ RED: Final = "31"
 GREEN: Final = "32"
 YELLOW: Final = "33"
 BLUE: Final = "34"
+MAGENTA: Final = "35"
 CYAN: Final = "36"
 LEVEL_WIDTH: Final = 7
 EVENT_WIDTH: Final = 14
@@ -85,9 +86,20 @@ def level_colours(level: str) -> tuple[str, ...]:
     return {"debug": (DIM,), "info": (GREEN,), "warning": (YELLOW,)}.get(level, (BOLD, RED))
 
 
-def console_line(paint: Paint, stamp: str, level: str, event: str, fields: dict[str, object]) -> str:
-    """`12:00:00.123Z info    registered     guest_id=guest-a`: time of day only, columns that line up."""
-    head = f"{paint(stamp[11:], DIM)} {paint(level.ljust(LEVEL_WIDTH), *level_colours(level))} "
+def line_start(paint: Paint, stamp: str, who: str) -> str:
+    """What every line on a terminal begins with: the time of day, and who speaks if that is not clear."""
+    time_of_day = paint(stamp[11:], DIM)
+    return f"{time_of_day} {paint(who, MAGENTA)}" if who else time_of_day
+
+
+def console_line(
+    paint: Paint, stamp: str, level: str, event: str, fields: dict[str, object], *, who: str = ""
+) -> str:
+    """`12:00:00.123Z info    registered     guest_id=guest-a`: time of day only, columns that line up.
+
+    `who` comes after the time, where several processes share a terminal.
+    """
+    head = f"{line_start(paint, stamp, who)} {paint(level.ljust(LEVEL_WIDTH), *level_colours(level))} "
     tail = " ".join(f"{paint(safe(name) + '=', DIM)}{shown(value)}" for name, value in fields.items())
     text = safe(event)
     return head + (f"{paint(text.ljust(EVENT_WIDTH), BOLD)} {tail}" if tail else paint(text, BOLD))

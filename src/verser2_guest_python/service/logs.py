@@ -48,22 +48,32 @@ class Logs:
     clock: Clock
     paint: Paint
     is_json: bool
+    worker: str = ""
 
     def access(self, guest_id: str, *, query: bool = False) -> AccessLog:
         """The access log of one Guest."""
-        return AccessLog(self.sink, self.clock, self.paint, json=self.is_json, guest_id=guest_id, query=query)
+        return AccessLog(
+            self.sink,
+            self.clock,
+            self.paint,
+            json=self.is_json,
+            guest_id=guest_id,
+            query=query,
+            who=self.worker,
+        )
 
 
-def set_up_logs(settings: LogSettings, *, stream: TextIO | None = None) -> Logs:
+def set_up_logs(settings: LogSettings, *, stream: TextIO | None = None, worker: str = "") -> Logs:
     """Sends events, the app's `logging` and warnings to `stream` (stderr), as `settings` ask for.
 
+    `worker` is the id of one Guest of several that write to the same place: every line carries it.
     Call it once a process.
     """
     sink, clock = LineSink(stream), Clock()
     is_json = settings.format == "json" or (settings.format == "auto" and not sink.is_terminal)
     paint = Paint(colour=not is_json and wants_colour(is_terminal=sink.is_terminal))
     level = logging.getLevelNamesMapping()[settings.level.upper()]
-    renderer = _Renderer(sink, clock, paint, is_json=is_json)
+    renderer = _Renderer(sink, clock, paint, is_json=is_json, worker=worker)
 
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, renderer.event],
@@ -78,17 +88,18 @@ def set_up_logs(settings: LogSettings, *, stream: TextIO | None = None) -> Logs:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
     events = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger().bind())
-    return Logs(events, sink, clock, paint, is_json)
+    return Logs(events, sink, clock, paint, is_json, worker)
 
 
 class _Renderer:
     """Turns an event or a log record into a line, and writes it."""
 
-    def __init__(self, sink: LineSink, clock: Clock, paint: Paint, *, is_json: bool) -> None:
+    def __init__(self, sink: LineSink, clock: Clock, paint: Paint, *, is_json: bool, worker: str) -> None:
         self._sink = sink
         self._clock = clock
         self._paint = paint
         self._is_json = is_json
+        self._worker = worker
 
     def event(self, _logger: object, method: str, fields: MutableMapping[str, Any]) -> str:
         """The last processor of structlog's chain."""
@@ -116,11 +127,13 @@ class _Renderer:
         stamp = self._clock.stamp()
         if self._is_json:
             line: dict[str, Any] = {"time": stamp, "level": level, "event": event, **fields}
+            if self._worker:
+                line.setdefault("guest_id", self._worker)
             if trace:
                 line["exception"] = trace
             self._sink.write(json.dumps(line, default=str, separators=(",", ":")))
             return
-        text = console_line(self._paint, stamp, level, event, fields)
+        text = console_line(self._paint, stamp, level, event, fields, who=self._worker)
         self._sink.write(f"{text}\n{indented(trace)}" if trace else text)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,10 @@ class SourceFilter:
     """
 
     def __init__(self, directories: Sequence[Path], includes: Sequence[str], excludes: Sequence[str]) -> None:
-        self.directories = tuple(directory.resolve() for directory in directories)
+        resolved = dict.fromkeys(directory.resolve() for directory in directories)
+        self.directories = tuple(
+            one for one in resolved if not any(other in one.parents for other in resolved)
+        )
         self._includes = (*DEFAULT_INCLUDES, *includes)
         self._excludes = tuple(pattern for pattern in DEFAULT_EXCLUDES if pattern not in includes) + tuple(
             excludes
@@ -45,18 +49,19 @@ class SourceFilter:
         return directory.is_dir() and path.is_relative_to(directory.resolve())
 
 
-async def changes(source: SourceFilter) -> AsyncIterator[list[Path]]:
-    """The files of each change that matters, one list for changes that come together.
-
-    Raises VerserConfigurationError when watchfiles is not installed.
-    """
-    try:
-        from watchfiles import awatch
-    except ImportError:
+def require_watchfiles() -> None:
+    """Raises `VerserConfigurationError` when watchfiles is not installed."""
+    if find_spec("watchfiles") is None:
         raise VerserConfigurationError(
             "--reload needs watchfiles: install it with pip install 'verser2-guest-python[reload]'."
-        ) from None
-    async for found in awatch(*source.directories, watch_filter=None):
+        )
+
+
+async def changes(source: SourceFilter) -> AsyncIterator[list[Path]]:
+    """The files of each change that matters, one list for changes that come together."""
+    from watchfiles import awatch
+
+    async for found in awatch(*source.directories, watch_filter=None, ignore_permission_denied=True):
         paths = sorted({Path(path) for _, path in found if source.matters(Path(path))})
         if paths:
             yield paths

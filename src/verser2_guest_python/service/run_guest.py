@@ -6,70 +6,98 @@ order matters: what can never work is told before anything is dialled.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import sys
 from importlib.metadata import version
-from typing import Final
-
-from pydantic import SecretStr
+from typing import TYPE_CHECKING, Final
 
 from verser2_guest_python.asgi.lifespan import LifespanStartupFailed
 from verser2_guest_python.asgi.loading import AppLoadError, LoadedApp, load_app
-from verser2_guest_python.errors import InvalidRegistrationError, VerserError, VerserUsageError
+from verser2_guest_python.errors import InvalidRegistrationError, VerserError
 from verser2_guest_python.guest.guest import VerserGuest, create_verser_guest
-from verser2_guest_python.peer.address import parse_host_url
+from verser2_guest_python.service.checks import plain, warn_of_credentials
 from verser2_guest_python.service.event_loop import run_in_loop
 from verser2_guest_python.service.exit_codes import exit_code
 from verser2_guest_python.service.guest_log import GuestLog, watch
 from verser2_guest_python.service.logs import Logs, set_up_logs
-from verser2_guest_python.service.serving import serve_until_stopped
-from verser2_guest_python.service.settings import Settings, missing
+from verser2_guest_python.service.request_limit import RequestLimit
+from verser2_guest_python.service.serving import Serving
+from verser2_guest_python.service.settings import Settings, WorkerSettings
+from verser2_guest_python.service.signals import STOP_SIGNALS
+
+if TYPE_CHECKING:
+    from verser2_guest_python.service.worker import Worker
 
 DISTRIBUTION: Final = "verser2-guest-python"
 
 
-def run_guest(settings: Settings) -> int:
-    """Serves until a signal says otherwise; returns the exit code.
+def run_guest(settings: Settings, worker: Worker | None = None) -> int:
+    """Serves until a signal says otherwise; returns the exit code. `worker` is what this process is, if any.
 
     Raises `VerserError` for what failed before the first line of the log, or while the log goes to a
-    terminal: there a sentence is worth more than a line.
+    terminal: there a sentence is worth more than a line. A worker tells its supervisor instead.
     """
-    if not settings.app:
-        raise VerserUsageError("APP is missing: name the app as module:attribute, such as myapp:app.")
-    for key in ("host_url", "guest_id", "routed_domains"):
-        if not getattr(settings, key):
-            raise missing(key)
-    parse_host_url(settings.host_url)
-    logs = set_up_logs(settings.log)
-    return run_in_loop(_run(settings, logs))
+    logs = set_up_logs(settings.log, worker=worker.peer_id if worker else "")
+    try:
+        return run_in_loop(_run(settings, logs, worker))
+    except VerserError as error:
+        if worker is None:
+            raise
+        worker.say_failed(error.message)
+        return exit_code(error)
 
 
-async def _run(settings: Settings, logs: Logs) -> int:
+async def _run(settings: Settings, logs: Logs, worker: Worker | None) -> int:
     loaded = load_app_of(settings)
-    guest = make_guest(settings, loaded)
-    access = logs.access(settings.guest_id) if settings.log.access_log else None
+    guest = make_guest(settings, loaded, worker.peer_id if worker else settings.guest_id)
+    access = logs.access(guest.guest_id) if settings.log.access_log else None
     watch(guest, GuestLog(logs, access))
+    serving = Serving(guest, stop_signals=STOP_SIGNALS if worker is None else (signal.SIGTERM,))
+    _limit_requests(guest, serving, settings.workers, worker)
+    if worker is not None:
+        guest.on_lifecycle(worker)
+        worker.when_alone(lambda: serving.stop("the supervisor is gone"))
+    else:
+        warn_of_credentials(settings.tls, logs)
+        if sys.platform != "win32":
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, guest.renew, "SIGHUP received")
     logs.events.info(
         "starting",
         app=settings.app,
-        guest_id=settings.guest_id,
-        host=settings.host_url,
+        guest_id=guest.guest_id,
+        host=", ".join(settings.host_url),
         domains=", ".join(guest.routed_domains),
         version=version(DISTRIBUTION),
         pid=os.getpid(),
     )
     try:
-        code = await serve_until_stopped(guest, _serve(guest, settings))
+        code = await serving.run(_serve(guest, settings))
     except VerserError as error:
         if settings.debug and isinstance(error, LifespanStartupFailed) and error.app_message:
             print(error.app_message, file=sys.stderr)  # noqa: T201 - what --debug asks for
-        if not logs.is_json:
+        if worker is not None or not logs.is_json:
             raise
         code = exit_code(error)
         logs.events.error("stopped", reason=error.message, code=error.code, exit_code=int(code))
         return code
     logs.events.info("stopped", exit_code=int(code))
     return code
+
+
+def _limit_requests(
+    guest: VerserGuest, serving: Serving, settings: WorkerSettings, worker: Worker | None
+) -> None:
+    if not (limit := settings.limit_max_requests):
+        return
+
+    def stop() -> None:
+        serving.stop(f"served {limit} requests or more, as --limit-max-requests says")
+
+    on_reached = worker.say_worn_out if worker else stop
+    guest.on_lifecycle(RequestLimit(limit, settings.limit_max_requests_jitter, on_reached))
 
 
 async def _serve(guest: VerserGuest, settings: Settings) -> None:
@@ -86,36 +114,47 @@ async def _serve(guest: VerserGuest, settings: Settings) -> None:
 def load_app_of(settings: Settings) -> LoadedApp:
     """The app that the settings name; with --debug a failure shows the app's own traceback."""
     try:
-        return load_app(settings.app, app_dir=settings.app_dir, factory=settings.factory)
+        return load_app(
+            settings.app,
+            app_dir=settings.app_dir,
+            factory=settings.factory,
+            interface=settings.interface,
+        )
     except AppLoadError as error:
         if settings.debug and error.details:
             print(error.details, file=sys.stderr)  # noqa: T201 - what --debug asks for
         raise
 
 
-def make_guest(settings: Settings, loaded: LoadedApp) -> VerserGuest:
+def make_guest(settings: Settings, loaded: LoadedApp, guest_id: str) -> VerserGuest:
     """The Guest that the settings describe."""
     tls, leases, session = settings.tls, settings.leases, settings.session
     return create_verser_guest(
         host_url=settings.host_url,
-        guest_id=settings.guest_id,
+        guest_id=guest_id,
         routed_domains=settings.routed_domains,
         app=loaded.app,
         tls_ca_file=tls.ca_file,
         tls_cert_file=tls.cert_file,
         tls_key_file=tls.key_file,
-        tls_key_password=_secret(tls.key_password),
+        tls_key_password=plain(tls.key_password),
         tls_pfx_file=tls.pfx_file,
-        tls_pfx_password=_secret(tls.pfx_password),
-        min_waiting_streams=leases.min_waiting_streams,
+        tls_pfx_password=plain(tls.pfx_password),
+        min_waiting_streams=min(leases.min_waiting_streams, leases.limit_concurrency),
         limit_concurrency=leases.limit_concurrency,
+        min_waiting_websocket_streams=leases.min_waiting_websocket_streams,
+        max_websocket_streams=leases.max_websocket_streams,
+        max_unread_bytes=session.max_unread_bytes,
         connect_timeout=session.connect_timeout,
+        ping_interval=session.ping_interval,
+        ping_timeout=session.ping_timeout,
         timeout_graceful_shutdown=session.timeout_graceful_shutdown,
+        reconnect_max_delay=session.reconnect_max_delay,
         fail_if_registered=session.fail_if_registered,
+        handover=session.handover,
+        proxy=plain(session.proxy),
+        all_hosts=session.all_hosts,
         lifespan=settings.lifespan,
+        root_path=settings.root_path,
         debug=settings.debug,
     )
-
-
-def _secret(value: SecretStr | None) -> str | None:
-    return None if value is None else value.get_secret_value()

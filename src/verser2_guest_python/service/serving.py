@@ -7,42 +7,58 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from signal import Signals
 from typing import Any
 
 from verser2_guest_python.guest.guest import GuestState, VerserGuest
 from verser2_guest_python.service.exit_codes import ExitCode
-from verser2_guest_python.service.signals import StopSignals
+from verser2_guest_python.service.signals import STOP_SIGNALS, StopSignals
+
+
+class Serving:
+    """One Guest that serves; made in the loop that it serves in. While it runs, `stop` ends it too."""
+
+    def __init__(self, guest: VerserGuest, *, stop_signals: Sequence[Signals] = STOP_SIGNALS) -> None:
+        self._guest = guest
+        self._loop = asyncio.get_running_loop()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._hurry = asyncio.Event()
+        self._signals = StopSignals(
+            self._loop,
+            lambda name: self.stop(f"{name} received"),
+            lambda _name: self._hurry.set(),
+            stop_signals,
+        )
+
+    def stop(self, reason: str) -> None:
+        """Closes the Guest with a drain; once more does nothing more."""
+        if self._guest.state is GuestState.NEW:  # still starting: there is nothing to drain
+            self._tasks[0].cancel()
+        self._tasks.append(self._loop.create_task(self._guest.close(reason), name="closing"))
+
+    async def run(self, work: Coroutine[Any, Any, None]) -> int:
+        """Runs `work`, which serves the Guest and returns once that is closed; returns the exit code.
+
+        At the second signal this returns at once, and the end of the loop cancels what is left, which
+        closes the session in good order. What `work` raises, this raises.
+        """
+        self._tasks.insert(0, self._loop.create_task(work, name="serving"))
+        self._signals.install()
+        hurrying = self._loop.create_task(self._hurry.wait(), name="hurry")
+        try:
+            for task in self._tasks:  # `stop` adds to them while the first one is awaited
+                await asyncio.wait((task, hurrying), return_when=asyncio.FIRST_COMPLETED)
+                if (code := self._signals.exit_code()) is not None:
+                    logging.disable()  # what is torn out by the roots has nothing to say that helps
+                    return code
+                if not task.cancelled():
+                    task.result()
+        finally:
+            hurrying.cancel()
+        return ExitCode.DONE
 
 
 async def serve_until_stopped(guest: VerserGuest, work: Coroutine[Any, Any, None]) -> int:
-    """Runs `work`, which serves `guest` and returns once that is closed; returns the exit code.
-
-    The first signal closes the Guest with a drain. At the second this returns at once, and the end of
-    the loop cancels what is left, which closes the session in good order. What `work` raises, this
-    raises.
-    """
-    loop = asyncio.get_running_loop()
-    serving = loop.create_task(work, name="serving")
-    hurry = asyncio.Event()
-    tasks = [serving]
-
-    def drain(name: str) -> None:
-        if guest.state is GuestState.NEW:  # still starting: there is nothing to drain
-            serving.cancel()
-        tasks.append(loop.create_task(guest.close(f"{name} received"), name="closing"))
-
-    signals = StopSignals(loop, drain, lambda _name: hurry.set())
-    signals.install()
-    hurrying = loop.create_task(hurry.wait(), name="hurry")
-    try:
-        for task in tasks:  # `drain` adds to them while the first one is awaited
-            await asyncio.wait((task, hurrying), return_when=asyncio.FIRST_COMPLETED)
-            if (code := signals.exit_code()) is not None:
-                logging.disable()  # what is torn out by the roots has nothing to say that helps
-                return code
-            if not task.cancelled():
-                task.result()
-    finally:
-        hurrying.cancel()
-    return ExitCode.DONE
+    """Runs `work` as `Serving.run` does, until a signal says otherwise; returns the exit code."""
+    return await Serving(guest).run(work)

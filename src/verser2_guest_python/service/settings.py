@@ -10,9 +10,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -29,6 +39,23 @@ from verser2_guest_python.service.options import OPTIONS
 
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+# Where pydantic's own words help nobody
+_WANTED: Final = MappingProxyType({"byte_size": "it should be a size such as 64MiB, 500KB or 67108864"})
+MIN_UNREAD_BYTES: Final = 64 * 1024
+MAX_IDLE_WEBSOCKET_LEASES: Final = 4  # deployed Hosts refuse the fifth (protocol.md §11)
+
+
+def _split(value: object) -> object:
+    """`a,b` is as clear as two values."""
+    if isinstance(value, str):
+        return split_list(value)
+    if isinstance(value, tuple | list):
+        return tuple(entry for item in value for entry in split_list(str(item)))
+    return value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Paths = Annotated[tuple[Path, ...], BeforeValidator(_split)]
 
 
 def _default(key: str) -> Any:
@@ -57,15 +84,38 @@ class LeaseSettings(_Group):
 
     min_waiting_streams: Count = _default("leases.min_waiting_streams")
     limit_concurrency: Count = _default("leases.limit_concurrency")
+    min_waiting_websocket_streams: Annotated[int, Field(ge=0, le=MAX_IDLE_WEBSOCKET_LEASES)] = _default(
+        "leases.min_waiting_websocket_streams"
+    )
+    max_websocket_streams: Annotated[int, Field(ge=0, le=100_000)] = _default("leases.max_websocket_streams")
 
 
 class SessionSettings(_Group):
     """Connecting to the Host and leaving it."""
 
     connect_timeout: Annotated[Seconds, Field(gt=0)] = _default("session.connect_timeout")
+    reconnect_max_delay: Annotated[Seconds, Field(gt=0)] = _default("session.reconnect_max_delay")
+    ping_interval: Annotated[Seconds, Field(gt=0)] = _default("session.ping_interval")
+    ping_timeout: Annotated[Seconds, Field(gt=0)] = _default("session.ping_timeout")
+    proxy: SecretStr | None = Field(default=None, description=OPTIONS["session.proxy"].sentence)
+    all_hosts: bool = _default("session.all_hosts")
+    handover: bool = _default("session.handover")
+    max_unread_bytes: Annotated[ByteSize, Field(ge=MIN_UNREAD_BYTES)] = _default("session.max_unread_bytes")
     timeout_graceful_shutdown: Seconds = _default("session.timeout_graceful_shutdown")
     exit_on_connect_failure: bool = _default("session.exit_on_connect_failure")
     fail_if_registered: bool = _default("session.fail_if_registered")
+
+
+class WorkerSettings(_Group):
+    """How many processes serve, and when they are replaced."""
+
+    workers: Annotated[Count, Field(le=1_000)] = _default("workers.workers")
+    limit_max_requests: Annotated[int, Field(ge=1)] | None = _default("workers.limit_max_requests")
+    limit_max_requests_jitter: Annotated[int, Field(ge=0)] = _default("workers.limit_max_requests_jitter")
+    reload: bool = _default("workers.reload")
+    reload_dir: Paths = _default("workers.reload_dir")
+    reload_include: Texts = _default("workers.reload_include")
+    reload_exclude: Texts = _default("workers.reload_exclude")
 
 
 class LogSettings(_Group):
@@ -95,25 +145,21 @@ class Settings(BaseSettings):
     app: str = Field(default="", description="The app, as module:attribute.")
     app_dir: Path = _default("app_dir")
     factory: bool = _default("factory")
+    interface: Literal["auto", "asgi3", "asgi2", "wsgi"] = _default("interface")
     lifespan: Literal["auto", "on", "off"] = _default("lifespan")
+    root_path: str = _default("root_path")
+    proxy_headers: bool = _default("proxy_headers")
+    forwarded_allow_brokers: Texts = _default("forwarded_allow_brokers")
     debug: bool = _default("debug")
-    host_url: str = Field(default="", description=OPTIONS["host_url"].sentence)
+    host_url: Texts = _default("host_url")
     guest_id: str = Field(default="", description=OPTIONS["guest_id"].sentence)
     broker_id: str = Field(default="", description=OPTIONS["broker_id"].sentence)
-    routed_domains: tuple[str, ...] = _default("routed_domains")
+    routed_domains: Texts = _default("routed_domains")
     tls: TlsSettings = TlsSettings()
     leases: LeaseSettings = LeaseSettings()
     session: SessionSettings = SessionSettings()
+    workers: WorkerSettings = WorkerSettings()
     log: LogSettings = LogSettings()
-
-    @field_validator("routed_domains", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return split_list(value)
-        if isinstance(value, tuple | list):  # `--domain a,b` is as clear as `--domain a --domain b`
-            return tuple(entry for text in value for entry in split_list(str(text)))
-        return value
 
     @classmethod
     def settings_customise_sources(
@@ -169,9 +215,8 @@ def load_settings(given: Mapping[str, object]) -> Settings:
         first = error.errors(include_url=False, include_context=False)[0]
         key = _key_of(first["loc"])
         value = "The value" if key in SECRETS else f"The value {str(first['input'])!r}"
-        raise VerserUsageError(
-            f"{value} of {source_of(key, said)} does not fit: {_plain(first['msg'])}."
-        ) from None
+        wanted = _WANTED.get(first["type"]) or _plain(first["msg"])
+        raise VerserUsageError(f"{value} of {source_of(key, said)} does not fit: {wanted}.") from None
 
 
 def source_of(key: str, said: Mapping[str, object]) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
 from typing import Final
@@ -34,9 +34,11 @@ class StopSignals:
         loop: asyncio.AbstractEventLoop,
         on_first: Callable[[str], None],
         on_second: Callable[[str], None],
+        signals: Sequence[signal.Signals] = STOP_SIGNALS,
     ) -> None:
         self._loop = loop
         self._calls = (on_first, on_second)
+        self._numbers = tuple(signals)
         self.received: list[int] = []
 
     def exit_code(self) -> int | None:
@@ -45,7 +47,7 @@ class StopSignals:
 
     def install(self) -> None:
         """Handles the signals from now to the end of the process, so that a late one changes no exit code."""
-        for number in STOP_SIGNALS:
+        for number in self._numbers:
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:

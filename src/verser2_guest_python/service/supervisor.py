@@ -4,7 +4,8 @@
     SIGHUP            replace all, one after the other, each only when its successor is registered
     SIGTTIN, SIGTTOU  one worker more, one fewer
 
-Worker k registers as `GUEST_ID-k`; its successor as `GUEST_ID-k~2`, the next one by the plain id again.
+Each worker has a slot. Worker k registers as `GUEST_ID-k`, its successor as `GUEST_ID-k~2`, the next one
+by the plain id again. Whoever registers last has the slot, all others in it drain.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from itertools import count
 from typing import Any, Final, Protocol
 
 from verser2_guest_python.service.exit_codes import ExitCode
@@ -20,17 +22,30 @@ from verser2_guest_python.service.orphans import reap_orphans
 from verser2_guest_python.service.signals import StopSignals
 from verser2_guest_python.service.worker_process import WorkerProcess, WorkerState
 
-_SUCCESSOR_SUFFIX: Final = "~2"
 _EARLY_DEATH_SECONDS: Final = 10.0
 """A worker that lives shorter than this is started again with a growing delay."""
+_FIRST_RESTART_DELAY_SECONDS: Final = 1.0
 _MAX_RESTART_DELAY_SECONDS: Final = 30.0
 _KILL_AFTER_SECONDS: Final = 5.0
 """How much longer than its drain a worker may take to end."""
+_HURRY_SECONDS: Final = 1.0
+"""For workers to end after the second signal; less than `StopSignals` leaves us."""
 _REAP_AGAIN_SECONDS: Final = 0.5
 _FINAL_CODES: Final = frozenset(
-    {ExitCode.FAILED, ExitCode.USAGE, ExitCode.TRUST, ExitCode.ALPN, ExitCode.REFUSED, ExitCode.CONFIGURATION}
+    {
+        ExitCode.FAILED,
+        ExitCode.USAGE,
+        ExitCode.UNREACHABLE,  # only with --exit-on-connect-failure
+        ExitCode.TIMEOUT,
+        ExitCode.TRUST,
+        ExitCode.ALPN,
+        ExitCode.REFUSED,
+        ExitCode.CONFIGURATION,
+    }
 )
 """What a first worker ends with when no other could do better."""
+_APP_CODES: Final = frozenset({ExitCode.FAILED, ExitCode.CONFIGURATION})
+"""What a worker ends with whose app does not start: it may, after a change."""
 
 
 class EventLog(Protocol):
@@ -42,24 +57,42 @@ class EventLog(Protocol):
 
 
 class Supervisor:
-    """Keeps `count` workers running. `command` starts one; ids and sockets come by the environment."""
+    """Keeps `size` workers running. `command` starts one; ids and sockets come by the environment.
+
+    With `patient`, a worker whose app does not start is started again by `reload`, and by nothing else:
+    somebody is working on the app.
+
+    Attributes:
+        failure: why `run` came to an end without being told to, in one sentence; else "".
+    """
 
     def __init__(
-        self, command: Sequence[str], guest_id: str, count: int, *, drain_seconds: float, log: EventLog
+        self,
+        command: Sequence[str],
+        guest_id: str,
+        size: int,
+        *,
+        drain_seconds: float,
+        log: EventLog,
+        patient: bool = False,
     ) -> None:
         self._command = tuple(command)
         self._guest_id = guest_id
-        self._count = count
+        self._size = size
         self._drain_seconds = drain_seconds
         self._log = log
+        self._patient = patient
         self._current: dict[int, WorkerProcess] = {}
         self._all: set[WorkerProcess] = set()
+        self._spawning = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._delays: dict[int, float] = {}
         self._rolling = asyncio.Lock()
+        self._roll_waits = False
         self._stopping = asyncio.Event()
         self._was_ready = False
         self._exit_code: int = ExitCode.DONE
+        self.failure = ""
 
     @property
     def workers(self) -> dict[int, WorkerProcess]:
@@ -79,15 +112,20 @@ class Supervisor:
             loop.add_signal_handler(number, self._start_unless_stopping, call)
         if os.getpid() == 1:
             loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        for slot in range(1, self._count + 1):
-            await self._begin(slot, self._plain_id(slot))
+        for slot in range(1, self._size + 1):
+            if not self._stopping.is_set():
+                await self._begin(slot)
         await self._stopping.wait()
         await self._end_all()
         return signals.exit_code() or self._exit_code
 
+    def stop(self) -> None:
+        """Drains all workers; `run` returns then."""
+        self._stopping.set()
+
     def _reap(self) -> None:
         """As the first process of a container. One of our own hides the orphans behind it for a moment."""
-        if not reap_orphans({worker.pid for worker in self._all}):
+        if self._spawning or not reap_orphans({worker.pid for worker in self._all}):
             asyncio.get_running_loop().call_later(_REAP_AGAIN_SECONDS, self._reap)
 
     def _start(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -107,119 +145,153 @@ class Supervisor:
             self._exit_code = ExitCode.FAILED
             self._stopping.set()
 
-    def stop(self) -> None:
-        """Drains all workers; `run` returns then."""
-        self._stopping.set()
-
     # --- One worker -----------------------------------------------------------------------
 
-    def _plain_id(self, slot: int) -> str:
-        return f"{self._guest_id}-{slot}"
-
-    async def _begin(self, slot: int, peer_id: str) -> WorkerProcess:
-        worker = await WorkerProcess.spawn(slot, peer_id, self._command)
-        self._all.add(worker)
-        self._current.setdefault(slot, worker)
+    async def _begin(self, slot: int) -> WorkerProcess:
+        peer_id = self._free_id(slot)
+        self._spawning += 1
+        try:
+            worker = await WorkerProcess.spawn(slot, peer_id, self._command)
+            self._all.add(worker)
+        finally:
+            self._spawning -= 1
+        if slot <= self._size:
+            self._current.setdefault(slot, worker)
         self._log.info("worker started", guest_id=peer_id, worker_pid=worker.pid)
         self._start(lambda: self._watch(worker))
         self._start(lambda: self._recycle(worker))
         if self._stopping.is_set():
-            worker.stop()
+            self._retire(worker)
         return worker
+
+    def _free_id(self, slot: int) -> str:
+        """The first of `ID-k`, `ID-k~2`, `ID-k~3`, … that no worker of this slot may be registered as."""
+        plain = f"{self._guest_id}-{slot}"
+        taken = {peer_id for worker in self._all if worker.slot == slot for peer_id in worker.peer_ids}
+        candidates = (plain if number == 1 else f"{plain}~{number}" for number in count(1))
+        return next(peer_id for peer_id in candidates if peer_id not in taken)
 
     async def _watch(self, worker: WorkerProcess) -> None:
         """Until the worker has ended; starts it again when nobody had asked for that."""
         if await worker.wait_ready():
             self._was_ready = True
-            self._delays.pop(worker.slot, None)
         code = await worker.wait()
         self._all.discard(worker)
         worker.worn_out.set()  # wakes `_recycle`, which sees that it is gone
-        if self._current.get(worker.slot) is not worker:
+        is_current = self._current.get(worker.slot) is worker
+        if is_current:
+            del self._current[worker.slot]
+        if not is_current or self._stopping.is_set():
             self._log.info("worker ended", guest_id=worker.peer_id, exit_code=code)
             return
-        del self._current[worker.slot]
-        if self._stopping.is_set():
-            self._log.info("worker ended", guest_id=worker.peer_id, exit_code=code)
-            return
-        self._log.error("worker died", guest_id=worker.peer_id, exit_code=code)
-        if not self._was_ready and code in _FINAL_CODES:
-            self._exit_code = code
+        reason = {"reason": worker.failure} if worker.failure else {}
+        waits = self._patient and code in _APP_CODES
+        if code in _FINAL_CODES and not self._was_ready and not waits:
+            self._exit_code, self.failure = code, worker.failure
             self._stopping.set()
             return
-        await self._restart(worker)
+        self._log.error("worker died", guest_id=worker.peer_id, exit_code=code, **reason)
+        if waits:
+            self._log.warning("waiting for a change of the source", guest_id=worker.peer_id)
+        else:
+            await self._restart(worker)
 
     async def _restart(self, dead: WorkerProcess) -> None:
+        """Starts the slot anew: at once, and with a growing delay if it dies early again and again."""
         slot = dead.slot
+        delay = 0.0
         if dead.age_seconds < _EARLY_DEATH_SECONDS:
             delay = self._delays.get(slot, 0.0)
-            self._delays[slot] = min(max(1.0, delay * 2), _MAX_RESTART_DELAY_SECONDS)
-            if delay:
-                try:
-                    async with asyncio.timeout(delay):
-                        await self._stopping.wait()
-                except TimeoutError:
-                    pass
-        if not self._stopping.is_set() and slot <= self._count and slot not in self._current:
-            await self._begin(slot, self._plain_id(slot))
+        self._delays[slot] = min(max(_FIRST_RESTART_DELAY_SECONDS, delay * 2), _MAX_RESTART_DELAY_SECONDS)
+        while not await self._stops_within(delay) and slot <= self._size and slot not in self._current:
+            try:
+                await self._begin(slot)
+                return
+            except OSError as error:  # no memory, no processes left: that may pass
+                self._log.error("worker not started", reason=str(error))
+                delay = self._delays[slot] = _MAX_RESTART_DELAY_SECONDS
+
+    async def _stops_within(self, seconds: float) -> bool:
+        """Waits so long, or until the supervisor stops; whether it does."""
+        if seconds:
+            await _within(seconds, self._stopping.wait())
+        return self._stopping.is_set()
 
     async def _recycle(self, worker: WorkerProcess) -> None:
         """Replaces a worker that has served its share of requests."""
         await worker.worn_out.wait()
-        if worker.state is not WorkerState.GONE and self._current.get(worker.slot) is worker:
+        while worker.state is not WorkerState.GONE and self._current.get(worker.slot) is worker:
             async with self._rolling:
-                await self._replace(worker.slot)
+                if self._current.get(worker.slot) is not worker or await self._replace(worker.slot):
+                    return
+            if await self._stops_within(_MAX_RESTART_DELAY_SECONDS):
+                return
 
     async def _replace(self, slot: int) -> bool:
-        """Starts a successor and, once it is registered, drains the worker; False if it does not come up."""
-        old = self._current.get(slot)
-        if old is None or self._stopping.is_set():
+        """Starts a successor and, once it is registered, drains whoever had the slot; False if it fails."""
+        if self._stopping.is_set():
             return False
-        plain = self._plain_id(slot)
-        new = await self._begin(slot, plain if old.peer_id != plain else plain + _SUCCESSOR_SUFFIX)
+        new = await self._begin(slot)
         if not await new.wait_ready():
-            self._log.error(
-                "worker not replaced", guest_id=old.peer_id, reason="its successor did not register"
-            )
+            if slot in self._current and not self._stopping.is_set():
+                reason = new.failure or "the new one ended before it was registered"
+                self._log.error("worker not replaced", guest_id=self._current[slot].peer_id, reason=reason)
             return False
-        if self._current.get(slot) in (old, None):
+        if slot <= self._size:
             self._current[slot] = new
-        self._start(lambda: self._retire(old))
+        for worker in [one for one in self._all if one.slot == slot and self._current.get(slot) is not one]:
+            self._retire(worker)
         return True
 
-    async def _retire(self, worker: WorkerProcess) -> None:
-        worker.stop()
-        try:
-            async with asyncio.timeout(self._drain_seconds + _KILL_AFTER_SECONDS):
-                while worker in self._all and worker.state is not WorkerState.GONE:
-                    await worker.wait()
-        except TimeoutError:
-            self._log.warning(
-                "worker killed", guest_id=worker.peer_id, reason="it did not end after its drain"
-            )
-            worker.kill()
+    def _retire(self, worker: WorkerProcess) -> None:
+        """Drains a worker that has no slot any more; kills it when that takes too long."""
+        if worker.state not in (WorkerState.STOPPING, WorkerState.GONE):
+            worker.stop()
+            self._start(lambda: self._kill_late(worker))
+
+    async def _kill_late(self, worker: WorkerProcess) -> None:
+        if not await _within(self._drain_seconds + _KILL_AFTER_SECONDS, worker.wait_ended()):
+            self._kill(worker)
+
+    def _kill(self, worker: WorkerProcess) -> None:
+        self._log.warning("worker killed", guest_id=worker.peer_id, reason="it did not end after its drain")
+        worker.kill()
 
     # --- All of them ----------------------------------------------------------------------
 
     async def replace_all(self) -> None:
-        """One by one, the next only when the successor of the one before is registered."""
+        """One by one, the next only when the successor of the one before is registered.
+
+        A call during another one replaces all once more, after it; further calls do nothing more.
+        """
+        if self._roll_waits:
+            return
+        self._roll_waits = True
         async with self._rolling:
-            for slot in sorted(self._current):
-                if not await self._replace(slot):
+            self._roll_waits = False
+            for slot in range(1, self._size + 1):
+                if slot <= self._size and not await self._replace(slot):
                     return
+
+    def reload(self) -> None:
+        """Replaces all; successors of an earlier call that are not registered yet are given up."""
+        for worker in self._all:
+            if worker.state is WorkerState.STARTING and self._current.get(worker.slot) is not worker:
+                self._retire(worker)
+        self._start_unless_stopping(self.replace_all)
 
     async def add_one(self) -> None:
         """One worker more."""
-        self._count += 1
-        await self._begin(self._count, self._plain_id(self._count))
+        self._size += 1
+        await self._begin(self._size)
 
     async def remove_one(self) -> None:
         """One worker fewer, the last one; the first one stays."""
-        if self._count > 1:
-            worker = self._current.pop(self._count, None)
-            self._count -= 1
-            if worker is not None:
-                await self._retire(worker)
+        if self._size > 1:
+            slot, self._size = self._size, self._size - 1
+            self._current.pop(slot, None)
+            for worker in [one for one in self._all if one.slot == slot]:
+                self._retire(worker)
 
     def _drain(self, name: str) -> None:
         self._log.info("draining", reason=f"{name} received", workers=len(self._all))
@@ -228,17 +300,24 @@ class Supervisor:
     def _hurry(self, _name: str) -> None:
         for worker in self._all:
             worker.stop()
+        asyncio.get_running_loop().call_later(_HURRY_SECONDS, self._kill_all)
+
+    def _kill_all(self) -> None:
+        for worker in self._all:
+            worker.kill()
 
     async def _end_all(self) -> None:
-        for worker in list(self._all):
-            worker.stop()
-        deadline = self._drain_seconds + _KILL_AFTER_SECONDS
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=deadline)
-        for worker in list(self._all):
-            self._log.warning(
-                "worker killed", guest_id=worker.peer_id, reason="it did not end after its drain"
-            )
-            worker.kill()
+        for worker in self._all:
+            self._retire(worker)
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+
+async def _within(seconds: float, event: Awaitable[object]) -> bool:
+    """Whether something came to pass in this time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event
+    except TimeoutError:
+        return False
+    return True

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import random
 import signal
 import socket
 from collections.abc import Callable
@@ -11,6 +11,8 @@ from typing import Final
 
 from verser2_guest_python.guest.lifecycle import GuestEvent
 from verser2_guest_python.service.worker_process import (
+    BLOCKED_AT_START,
+    FAILED,
     REGISTERED,
     WORKER_ID_VARIABLE,
     WORKER_SOCKET_VARIABLE,
@@ -18,6 +20,7 @@ from verser2_guest_python.service.worker_process import (
 )
 
 _READ_BYTES: Final = 64
+_MAX_REASON_BYTES: Final = 4_000
 
 
 class Worker:
@@ -40,18 +43,23 @@ class Worker:
         if not peer_id or not descriptor:
             return None
         os.set_inheritable(int(descriptor), False)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all: the supervisor decides
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for number in BLOCKED_AT_START:  # the terminal sends them to all: the supervisor decides
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED_AT_START)
         return cls(peer_id, socket.socket(fileno=int(descriptor)))
 
     def __call__(self, event: GuestEvent) -> None:
         """Tells the supervisor what it waits for."""
         if event.type == "registered":
-            self._say(REGISTERED)
+            self._say(REGISTERED + b" " + str(event.fields["guest_id"]).encode())
 
     def say_worn_out(self) -> None:
         """Asks to be replaced."""
         self._say(WORN_OUT)
+
+    def say_failed(self, reason: str) -> None:
+        """Tells why this process ends: the supervisor says it once, where all workers would."""
+        self._say(FAILED + b" " + " ".join(reason.split()).encode("utf-8", "replace")[:_MAX_REASON_BYTES])
 
     def _say(self, line: bytes) -> None:
         try:
@@ -59,33 +67,21 @@ class Worker:
         except OSError:
             return  # the supervisor is gone, or will hear of it when this process ends
 
-    def has_lost_its_supervisor(self) -> bool:
-        """To be asked when the socket is readable: whether the supervisor has ended."""
+    def when_alone(self, call: Callable[[], None]) -> None:
+        """Calls `call` in the running loop once the supervisor has ended."""
+        loop = asyncio.get_running_loop()
+
+        def look() -> None:
+            if self._has_lost_its_supervisor():
+                loop.remove_reader(self._socket)
+                call()
+
+        loop.add_reader(self._socket, look)
+
+    def _has_lost_its_supervisor(self) -> bool:
         try:
             return not self._socket.recv(_READ_BYTES)
         except BlockingIOError:
             return False
         except OSError:
             return True
-
-    def fileno(self) -> int:
-        """The socket, for the loop's `add_reader`."""
-        return self._socket.fileno()
-
-
-class RequestLimit:
-    """Counts requests, and says once when there were enough; a lifecycle listener.
-
-    `jitter` adds up to so many, by chance, so that workers of the same age do not tire together.
-    """
-
-    def __init__(self, limit: int, jitter: int, on_reached: Callable[[], None]) -> None:
-        self._left = limit + random.randint(0, jitter)  # noqa: S311 - no secret
-        self._on_reached = on_reached
-
-    def __call__(self, event: GuestEvent) -> None:
-        """Counts requests that are over."""
-        if event.type == "request-completed":
-            self._left -= 1
-            if self._left == 0:
-                self._on_reached()

@@ -1,7 +1,7 @@
 """One worker as its supervisor sees it: a process of its own, and a socket between the two.
 
-The worker says `registered` and `worn out` on the socket, a line each; that it ends tells either
-side that the other is gone. Workers are spawned, never forked: they share nothing.
+The worker says `registered ID`, `worn-out` and `failed SENTENCE` on the socket, a line each; that it
+ends tells either side that the other is gone. Workers are spawned, never forked: they share nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ WORKER_ID_VARIABLE: Final = "VERSER_WORKER_ID"
 WORKER_SOCKET_VARIABLE: Final = "VERSER_WORKER_SOCKET"
 
 REGISTERED: Final = b"registered"
-WORN_OUT: Final = b"worn out"
+WORN_OUT: Final = b"worn-out"
+FAILED: Final = b"failed"
+_LAST_WORDS_SECONDS: Final = 1.0
+"""For what a worker said before it ended to arrive; a child of its own may keep the socket open for ever."""
+
+BLOCKED_AT_START: Final = frozenset({signal.SIGINT, signal.SIGHUP})
+"""What a terminal sends to all its processes: kept from a worker until it can ignore them itself."""
 
 
 class WorkerState(Enum):
@@ -38,6 +44,8 @@ class WorkerProcess:
     Attributes:
         slot: which of the workers it is, from 1.
         peer_id: the id that it registers as.
+        peer_ids: all the ids that it may be registered as: a handover of its own takes another.
+        failure: why it failed, as it told itself; "" if it did not.
         worn_out: set when it has served `limit_max_requests`, and wants to be replaced.
     """
 
@@ -46,6 +54,8 @@ class WorkerProcess:
     ) -> None:
         self.slot = slot
         self.peer_id = peer_id
+        self.peer_ids = {peer_id}
+        self.failure = ""
         self.state = WorkerState.STARTING
         self.started_at = time.monotonic()
         self.worn_out = asyncio.Event()
@@ -67,6 +77,7 @@ class WorkerProcess:
                 WORKER_ID_VARIABLE: peer_id,
                 WORKER_SOCKET_VARIABLE: str(theirs.fileno()),
             }
+            signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_AT_START)  # inherited
             process = await asyncio.create_subprocess_exec(
                 *command, env=environment, pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL
             )
@@ -74,6 +85,7 @@ class WorkerProcess:
             ours.close()
             raise
         finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED_AT_START)
             theirs.close()
         return cls(slot, peer_id, process, ours)
 
@@ -94,20 +106,28 @@ class WorkerProcess:
             while data := await loop.sock_recv(self._socket, 4_096):
                 *lines, waiting = (waiting + data).split(b"\n")
                 for line in lines:
-                    if line == REGISTERED:
-                        if self.state is WorkerState.STARTING:
-                            self.state = WorkerState.READY
-                        self._ready.set()
-                    elif line == WORN_OUT:
-                        self.worn_out.set()
+                    self._hear(line)
+
+    def _hear(self, line: bytes) -> None:
+        word, _, rest = line.partition(b" ")
+        text = rest.decode("utf-8", "replace")
+        if word == REGISTERED:
+            self.peer_ids.add(text or self.peer_id)
+            if self.state is WorkerState.STARTING:
+                self.state = WorkerState.READY
+            self._ready.set()
+        elif word == WORN_OUT:
+            self.worn_out.set()
+        elif word == FAILED:
+            self.failure = text
 
     async def wait_ready(self) -> bool:
-        """Until it has registered, or has ended: whether it has registered."""
+        """Until it has registered, or has ended: whether it is ready, and was not told to stop meanwhile."""
         ready = asyncio.ensure_future(self._ready.wait())
         gone = asyncio.ensure_future(self._process.wait())
         try:
             await asyncio.wait((ready, gone), return_when=asyncio.FIRST_COMPLETED)
-            return self._ready.is_set()
+            return self.state is WorkerState.READY
         finally:
             ready.cancel()
             gone.cancel()
@@ -127,10 +147,15 @@ class WorkerProcess:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
+    async def wait_ended(self) -> None:
+        """Until the process has ended; for whoever does not own it."""
+        await self._process.wait()
+
     async def wait(self) -> int:
         """Until it has ended: its exit code, 128 and the number of the signal that ended it."""
         code = await self._process.wait()
         self.state = WorkerState.GONE
+        await asyncio.wait((self._listening,), timeout=_LAST_WORDS_SECONDS)
         self._listening.cancel()
         await asyncio.wait((self._listening,))
         self._socket.close()

@@ -1,0 +1,56 @@
+"""What can be found wrong with settings before anything is imported, dialled or started.
+
+Apart because a Guest and the supervisor of several both look first: one sentence from the process that
+was started is worth more than one from each of its workers.
+"""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+
+from verser2_guest_python.errors import VerserUsageError
+from verser2_guest_python.http2.credentials import credentials_warnings
+from verser2_guest_python.peer.address import parse_host_url
+from verser2_guest_python.peer.tls import TlsFiles
+from verser2_guest_python.service.logs import Logs
+from verser2_guest_python.service.settings import Settings, TlsSettings, missing
+
+
+def check_settings(settings: Settings) -> None:
+    """Raises `VerserUsageError` for what is missing, and for a URL that is none."""
+    if not settings.app:
+        raise VerserUsageError("APP is missing: name the app as module:attribute, such as myapp:app.")
+    for key in ("host_url", "guest_id", "routed_domains"):
+        if not getattr(settings, key):
+            raise missing(key)
+    for url in settings.host_url:
+        parse_host_url(url)
+
+
+def check_credentials(tls: TlsSettings) -> None:
+    """Raises `VerserConfigurationError` for TLS files that cannot be used."""
+    TlsFiles(
+        ca_file=tls.ca_file,
+        cert_file=tls.cert_file,
+        key_file=tls.key_file,
+        key_password=plain(tls.key_password),
+        pfx_file=tls.pfx_file,
+        pfx_password=plain(tls.pfx_password),
+    ).context()
+
+
+def warn_of_credentials(tls: TlsSettings, logs: Logs) -> None:
+    """Logs what works, and is wrong with the TLS files all the same."""
+    for sentence in credentials_warnings(
+        ca_file=tls.ca_file,
+        cert_file=tls.cert_file,
+        key_file=tls.key_file,
+        pfx_file=tls.pfx_file,
+        pfx_password=plain(tls.pfx_password),
+    ):
+        logs.events.warning("credentials", reason=sentence)
+
+
+def plain(value: SecretStr | None) -> str | None:
+    """A secret as text, for whoever needs it."""
+    return None if value is None else value.get_secret_value()

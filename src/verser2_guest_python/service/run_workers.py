@@ -1,0 +1,101 @@
+"""Several workers, or one that is started anew when its source changes: the process that owns them.
+
+Apart from `run_guest.py`, which is what each worker runs. The supervisor imports no app and dials no
+Host; it runs on asyncio's own loop, which leaves SIGCHLD to us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+from verser2_guest_python.errors import VerserConfigurationError
+from verser2_guest_python.service.checks import check_credentials, warn_of_credentials
+from verser2_guest_python.service.exit_codes import WorkerFailedError
+from verser2_guest_python.service.logs import Logs, set_up_logs
+from verser2_guest_python.service.reload import SourceFilter, changes, require_watchfiles
+from verser2_guest_python.service.settings import Settings
+from verser2_guest_python.service.supervisor import Supervisor
+
+_DISTRIBUTION = "verser2-guest-python"
+
+
+def run_workers(settings: Settings, arguments: Sequence[str]) -> int:
+    """Runs the workers that `settings` ask for until told to stop; `arguments` are those of this command.
+
+    Raises `VerserConfigurationError` where processes cannot be supervised, and for what no worker could
+    work with; `WorkerFailedError` when none of them ever served.
+    """
+    if sys.platform == "win32":
+        raise VerserConfigurationError("--workers and --reload need a system with signals and socket pairs.")
+    source = _source(settings) if settings.workers.reload else None
+    check_credentials(settings.tls)
+    logs = set_up_logs(settings.log)
+    # -P: what lies in the current directory does not stand in for what we import, as in the command itself
+    command = (sys.executable, "-P", "-m", "verser2_guest_python", *arguments)
+    supervisor = Supervisor(
+        command,
+        settings.guest_id,
+        settings.workers.workers,
+        drain_seconds=settings.session.timeout_graceful_shutdown,
+        log=logs.events,
+        patient=source is not None,
+    )
+    warn_of_credentials(settings.tls, logs)
+    logs.events.info(
+        "supervising",
+        workers=settings.workers.workers,
+        guest_id=settings.guest_id,
+        version=version(_DISTRIBUTION),
+        pid=os.getpid(),
+    )
+    code = asyncio.run(_run(supervisor, source, logs))
+    if supervisor.failure:
+        if not logs.is_json:
+            raise WorkerFailedError(supervisor.failure, code)
+        logs.events.error("stopped", reason=supervisor.failure, exit_code=code)
+    else:
+        logs.events.info("stopped", exit_code=code)
+    return code
+
+
+def _source(settings: Settings) -> SourceFilter:
+    require_watchfiles()
+    workers = settings.workers
+    directories = workers.reload_dir or (Path.cwd(), settings.app_dir)
+    for directory in directories:
+        if not directory.is_dir():
+            raise VerserConfigurationError(f"{directory} cannot be watched: there is no such directory.")
+    return SourceFilter(directories, workers.reload_include, workers.reload_exclude)
+
+
+async def _run(supervisor: Supervisor, source: SourceFilter | None, logs: Logs) -> int:
+    loop = asyncio.get_running_loop()
+    running = loop.create_task(supervisor.run(), name="supervisor")
+    if source is None:
+        return await running
+    watching = loop.create_task(_reload(supervisor, source, logs), name="reload")
+    try:
+        await asyncio.wait((running, watching), return_when=asyncio.FIRST_COMPLETED)
+        if watching.done():
+            supervisor.stop()
+            await running
+            watching.result()
+        return await running
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+
+async def _reload(supervisor: Supervisor, source: SourceFilter, logs: Logs) -> None:
+    async for paths in changes(source):
+        shown = ", ".join(path.name for path in paths[:3])
+        more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+        logs.events.info("source changed", files=shown + more)
+        supervisor.reload()
