@@ -65,6 +65,7 @@ class RawPeer(asyncio.Protocol):
         self._wakers: list[asyncio.Future[None]] = []
         self._auto_credit = False
         self.handshaken = False
+        self.answers_pings = True
         self.tcp: asyncio.Transport
         self.records: list[Record] = []
         self.frames: list[Frame] = []
@@ -187,7 +188,7 @@ class RawPeer(asyncio.Protocol):
                     self.send(h2f.window_update(one.stream_id, size))
         elif one.kind == h2f.RST_STREAM:
             answer.reset = one.number
-        elif one.kind == h2f.PING and not one.flags & h2f.ACK:
+        elif one.kind == h2f.PING and not one.flags & h2f.ACK and self.answers_pings:
             self.send(h2f.ping(one.payload, ack=True))
         if one.end_stream:
             answer.ended = True

@@ -68,6 +68,7 @@ class Session:
         self._ping_count = 0
         self._watchers: list[asyncio.Future[None]] = []
         self._settings_waiter: asyncio.Future[None] | None = None
+        self._goaway_code = 0
 
     # --- Facts ----------------------------------------------------------------------------
 
@@ -334,6 +335,7 @@ class Session:
     def goaway_received(self, last_stream_id: int, code: int) -> None:
         """Engine: the peer takes no new streams, and will not serve those beyond `last_stream_id`."""
         self.closing = True
+        self._goaway_code = code
         if self.is_client:
             for stream in [one for one in self.engine.live.values() if one.id > last_stream_id]:
                 self.engine.forget(stream)
@@ -384,6 +386,8 @@ class Session:
 
     def connection_lost(self, reason: str) -> None:
         """The transport has ended, or the other end has."""
+        if self._goaway_code:
+            reason = f"{reason}, and said why: {ErrorCode.name_of(self._goaway_code)}"
         self._lose(reason)
 
     def _lose(self, reason: str) -> None:

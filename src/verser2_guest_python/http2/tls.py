@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 _READ_BYTES = 65_536
+_GOODBYE_SECONDS = 1.0  # for what still waits when the other end has closed
 _HIGH_WATER_BYTES = 256 * 1024  # of bytes that wait for the kernel, above which bodies pause
 _KEEPALIVE_IDLE_SECONDS = 30
 _KEEPALIVE_INTERVAL_SECONDS = 10
@@ -153,7 +154,7 @@ class TlsTransport(asyncio.Protocol):
         elif self._state is _State.OPEN:
             self._incoming.write_eof()
             self._lose("the other end closed it")
-            self._say_goodbye()
+            self.close(_GOODBYE_SECONDS)
         return None  # TCP closes now, once what waits has left
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -233,7 +234,7 @@ class TlsTransport(asyncio.Protocol):
         self._deliver(chunks)
         if ended and self._state is _State.OPEN:
             self._lose("the other end closed it")
-            self.close(1.0)
+            self.close(_GOODBYE_SECONDS)
 
     def _deliver(self, chunks: list[bytes]) -> None:
         if chunks and self._session is not None:
@@ -265,12 +266,11 @@ class TlsTransport(asyncio.Protocol):
             return
         self._state = _State.CLOSING
         self._say_goodbye()
+        self._close_timer = self._loop.call_later(timeout, self._tcp.abort)
         if self._peer_ended or self._tcp.is_closing():
             self._tcp.close()
-            return
-        if self._tcp.can_write_eof():
+        elif self._tcp.can_write_eof():
             self._tcp.write_eof()
-        self._close_timer = self._loop.call_later(timeout, self._tcp.abort)
 
     def _say_goodbye(self) -> None:
         with contextlib.suppress(ssl.SSLError):  # SSLWantRead: their close_notify is not here yet
