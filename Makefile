@@ -31,7 +31,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 UV_INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links
-# Every extra but `speed`, which replaces the engine: the tests run on the plain dependencies.
+# Every extra but `speed`, which replaces the HTTP/2 engine: `make test` runs on the plain dependencies.
 EXTRAS := $(addprefix --extra ,proxy wsgi reload gateway httpx metrics otel pytest)
 
 .PHONY: help
@@ -61,7 +61,7 @@ $(STAMPS)/package: requirements/build.txt requirements/runtime.txt pyproject.tom
 	@$(UV_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(STAMPS)/test $(STAMPS)/lint: $(STAMPS)/%: requirements/%.txt $(STAMPS)/package
+$(STAMPS)/test $(STAMPS)/lint $(STAMPS)/speed: $(STAMPS)/%: requirements/%.txt $(STAMPS)/package
 	@echo "Installing what make $* needs into $(VENV)"
 	@$(UV_INSTALL) --require-hashes -r requirements/$*.txt
 	@touch $@
@@ -83,11 +83,15 @@ bench: $(STAMPS)/test ## measure this Guest beside the Node.js one, through the 
 
 .PHONY: test
 test: $(STAMPS)/test ## run all tests but the slow ones
-	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	@VERSER_HTTP2_ENGINE=h2 $(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+.PHONY: test-speed
+test-speed: $(STAMPS)/test $(STAMPS)/speed ## run the same tests with the engine of the extra `speed` (jh2)
+	@VERSER_HTTP2_ENGINE=jh2 $(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 .PHONY: test-slow
 test-slow: $(STAMPS)/test ## run the slow tests
-	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	@VERSER_HTTP2_ENGINE=h2 $(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 .PHONY: coverage
 coverage: $(STAMPS)/test ## run all tests but the slow ones, and show what they leave out
@@ -116,6 +120,7 @@ lock: $(STAMPS)/uv ## resolve requirements/*.txt anew, with hashes (UPGRADE=1 fo
 		-o requirements/test.txt
 	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml $(EXTRAS) requirements/lint.in -c requirements/test.txt \
 		-o requirements/lint.txt
+	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra speed -c requirements/test.txt -o requirements/speed.txt
 
 .PHONY: dist
 dist: $(STAMPS)/package ## build the wheel and the source archive into dist/, the same bytes every time

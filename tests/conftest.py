@@ -25,6 +25,7 @@ LIMIT_SECONDS = 60.0
 CANCEL_SECONDS = 5.0
 # Turns of the loop in which what a test has ended may finish
 LAST_TURNS = 5
+ENGINE_VARIABLE = "VERSER_HTTP2_ENGINE"
 LOOP_ARGUMENT = "event_loop_name"
 
 
@@ -40,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # What the user's shell says is no concern of the tests.
     for name in list(os.environ):
-        if name.startswith("VERSER_") or name == "WEB_CONCURRENCY":
+        if (name.startswith("VERSER_") and name != ENGINE_VARIABLE) or name == "WEB_CONCURRENCY":
             del os.environ[name]
 
 
