@@ -172,20 +172,20 @@ async def test_a_successor_that_does_not_come_up_leaves_the_old_one_serving(tmp_
 
 async def test_one_more_and_one_fewer(tmp_path: Path) -> None:
     async with stage(tmp_path, count=1) as running:
-        await running.ready("guest-1")
+        await running.ready("guest")
         os.kill(os.getpid(), signal.SIGTTIN)
-        await running.ready("guest-1", "guest-2")
+        await running.ready("guest", "guest-2")
         os.kill(os.getpid(), signal.SIGTTOU)
         await running.said("guest-2 drained")
-        await running.ready("guest-1")
+        await running.ready("guest")
         os.kill(os.getpid(), signal.SIGTTOU)  # the last one stays
         assert await running.stop() == 0
 
 
 async def test_a_worker_that_has_served_enough_is_replaced(tmp_path: Path) -> None:
     async with stage(tmp_path, "worn", count=1) as running:
-        await running.said("guest-1 drained")
-        await running.ready("guest-1~2")
+        await running.said("guest drained")
+        await running.ready("guest~2")
         assert await running.stop() == 0
 
 
@@ -197,6 +197,6 @@ async def test_what_can_never_work_ends_with_its_code(tmp_path: Path) -> None:
 async def test_a_worker_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("verser2_guest_python.service.supervisor._KILL_AFTER_SECONDS", 0.2)
     async with stage(tmp_path, "stubborn", count=1, drain_seconds=0.1) as running:
-        await running.ready("guest-1")
+        await running.ready("guest")
         await running.stop()
-        assert [fields["guest_id"] for fields in await running.log.wait("worker killed")] == ["guest-1"]
+        assert [fields["guest_id"] for fields in await running.log.wait("worker killed")] == ["guest"]

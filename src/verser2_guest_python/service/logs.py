@@ -35,8 +35,9 @@ _SECRET_FIELDS: Final = frozenset(
     }
 )
 _MASK: Final = "***"
-# At debug level they write every header field, cookies and credentials included
-_WIRE_LOGGERS: Final = ("h2", "hpack", "hyperframe")
+# At debug level the first write every header field, cookies and credentials included; the last tells of
+# every file that changes, which matters or not
+_QUIET_LOGGERS: Final = ("h2", "hpack", "hyperframe", "watchfiles")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def set_up_logs(settings: LogSettings, *, stream: TextIO | None = None, worker: 
     root = logging.getLogger()
     root.handlers[:] = [_Handler(renderer)]
     root.setLevel(level)
-    for name in _WIRE_LOGGERS:
+    for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
     events = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger().bind())

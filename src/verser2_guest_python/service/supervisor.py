@@ -4,8 +4,9 @@
     SIGHUP            replace all, one after the other, each only when its successor is registered
     SIGTTIN, SIGTTOU  one worker more, one fewer
 
-Each worker has a slot. Worker k registers as `GUEST_ID-k`, its successor as `GUEST_ID-k~2`, the next one
-by the plain id again. Whoever registers last has the slot, all others in it drain.
+Each worker has a slot. Worker k registers as `GUEST_ID-k` (one alone as `GUEST_ID`), its successor with
+`~2` behind it, the next one by the plain id again. Whoever registers last has the slot, all others in it
+drain.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ class Supervisor:
         self._command = tuple(command)
         self._guest_id = guest_id
         self._size = size
+        self._began_alone = size == 1
         self._drain_seconds = drain_seconds
         self._log = log
         self._patient = patient
@@ -166,7 +168,7 @@ class Supervisor:
 
     def _free_id(self, slot: int) -> str:
         """The first of `ID-k`, `ID-k~2`, `ID-k~3`, … that no worker of this slot may be registered as."""
-        plain = f"{self._guest_id}-{slot}"
+        plain = self._guest_id if self._began_alone and slot == 1 else f"{self._guest_id}-{slot}"
         taken = {peer_id for worker in self._all if worker.slot == slot for peer_id in worker.peer_ids}
         candidates = (plain if number == 1 else f"{plain}~{number}" for number in count(1))
         return next(peer_id for peer_id in candidates if peer_id not in taken)
