@@ -20,7 +20,7 @@ from tests.support.scripted_host import ScriptedHost, answer, raw_reset, read_al
 from verser2_guest_python import VerserGuest, create_verser_guest
 from verser2_guest_python.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from verser2_guest_python.guest import GuestEvent
-from verser2_guest_python.http2 import ErrorCode, SessionOptions, Stream, StreamReset
+from verser2_guest_python.http2 import ErrorCode, Http2Error, SessionOptions, Stream
 from verser2_guest_python.wire.envelopes import (
     EnvelopeParser,
     ErrorHead,
@@ -368,8 +368,8 @@ async def lease_host(
 async def _revoke(stream: Stream, on_revoke: Callable[[Stream, bytes], Awaitable[None]] | None) -> None:
     try:
         asked = await read_all(stream)
-    except StreamReset:
-        return  # the Guest was told to hurry
+    except Http2Error:
+        return  # the Guest was told to hurry, or kept it for a GOAWAY that never came
     if on_revoke is not None:
         await on_revoke(stream, asked)
     else:
@@ -389,6 +389,12 @@ async def guest_at_scripted_host(
             yield scripted, guest
         finally:
             await guest.close(timeout=1.0)
+
+
+def other_streams(guest: VerserGuest) -> int:
+    """Streams that a Guest without requests has open beside its leases: control, and one to revoke on."""
+    (current,) = guest._keepers.sessions
+    return 1 + (getattr(current, "_revocation", None) is not None)
 
 
 def session_of(guest: VerserGuest) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.guest.guests import (
     hello,
     host_call,
     no_lifespan,
+    other_streams,
     request_head,
     respond,
     session_of,
@@ -30,12 +32,11 @@ from verser2_guest_python.asgi.types import Message, Receive, Scope, Send
 from verser2_guest_python.http2 import ErrorCode, SessionOptions
 
 IDLE_LEASES = 8
-CONTROL_STREAMS = 1
 
 
 async def all_idle(guest: VerserGuest) -> None:
     """Until nothing is left of any request: no stream beyond those that wait for the next ones."""
-    await until(lambda: session_of(guest).open_streams == IDLE_LEASES + CONTROL_STREAMS)
+    await until(lambda: session_of(guest).open_streams == IDLE_LEASES + other_streams(guest))
     assert session_of(guest).unread_bytes == 0
 
 
@@ -304,7 +305,7 @@ async def test_a_few_hundred_cancelled_requests_leave_nothing(certs: Certificate
         calls = guest._calls
         await until(lambda: calls.running == 0)
         await until(
-            lambda: session.open_streams - CONTROL_STREAMS == len(guest._keepers.sessions[0].leases.idle)
+            lambda: session.open_streams - other_streams(guest) == len(guest._keepers.sessions[0].leases.idle)
         )
         assert session.unread_bytes == 0
 
@@ -315,3 +316,34 @@ async def test_an_idle_host_is_still_served_after_all_that(certs: Certificates) 
             (await host_call(host, method="POST", end=False)).cancel()
         assert (await ask(host, "/after")).body == b"/after"
         await all_idle(guest)
+
+
+@pytest.mark.parametrize("where", ["upload", "download"])
+async def test_what_frameworks_make_of_a_disconnect_is_no_error_of_the_app(
+    certs: Certificates, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Starlette has an exception of its own for it; each cancelled download would fill the log."""
+    requests = pytest.importorskip("starlette.requests")
+    responses = pytest.importorskip("starlette.responses")
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x"
+            await asyncio.sleep(0)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await no_lifespan(scope)
+        if where == "upload":
+            await requests.Request(scope, receive).body()
+        await responses.StreamingResponse(endless())(scope, receive, send)
+
+    async with guest_at_scripted_host(certs, app) as (host, guest):
+        events = Events(guest)
+        call = await host_call(host, method="POST", body=b"half", end=where == "download")
+        if where == "download":
+            await call.head()
+        else:
+            await host.session.ping()
+        call.cancel()
+        assert (await events.wait("request-completed")).fields["reason"] == "cancelled"
+        assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

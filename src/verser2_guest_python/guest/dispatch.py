@@ -141,7 +141,7 @@ class Dispatcher:
         error = cycle.error
         gone = exchange.disconnected
         head = exchange.head
-        if error is not None and not (only_disconnected(error) and (gone or cycle.phase is _CUT)):
+        if error is not None and not (is_departure(error) and (gone or cycle.phase is _CUT)):
             _log.error("The app failed on %s %s", head.method, head.path.partition("?")[0], exc_info=error)
             reason = f"app failed: {type(error).__name__}"
         elif gone:
@@ -166,3 +166,12 @@ class Dispatcher:
                 await waiting
         except OSError:
             return  # the Broker is gone: nobody waits for this
+
+
+def is_departure(error: BaseException) -> bool:
+    """Whether an app ended so because its client has left: with our error, or with what it made of it.
+
+    Starlette and FastAPI raise a `ClientDisconnect` of their own, instead of ours or when they receive
+    `http.disconnect`; each cancelled download would be an error in the log.
+    """
+    return only_disconnected(error) or type(error).__name__ == "ClientDisconnect"
