@@ -65,7 +65,12 @@ class Running:
     """A process that goes on; what it says is collected, and it is ended with the block."""
 
     def __init__(
-        self, arguments: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path = ROOT
+        self,
+        arguments: Sequence[str | Path],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
+        own_group: bool = False,
     ) -> None:
         self._process = subprocess.Popen(
             [str(argument) for argument in arguments],
@@ -74,6 +79,7 @@ class Running:
             stderr=subprocess.PIPE,
             env=environment(**(env or {})),
             cwd=cwd,
+            start_new_session=own_group,
         )
         self._changed = threading.Condition()
         self.stdout: list[str] = []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,24 +29,42 @@ class Place:
     def peer(self) -> tuple[str | Path, ...]:
         return ("--host-url", self.url, "--tls-ca-file", self.ca_file)
 
-    def arguments(
-        self, guest_id: str, *more: str | Path, app: str = "counting:app"
-    ) -> tuple[str | Path, ...]:
+    def arguments(self, guest_id: str, *more: str | Path) -> tuple[str | Path, ...]:
         """A Guest for the domain of that name."""
         names = ("--guest-id", guest_id, "--domain", f"{guest_id}.test", "--no-access-log")
-        return (app, *self.peer, "--app-dir", APPS, *names, *more)
+        return ("counting:app", *self.peer, "--app-dir", APPS, *names, *more)
+
+    def env(self, **more: str) -> dict[str, str]:
+        return {"COUNTING_JOURNAL": str(self.journal), **more}
 
     def guest(self, guest_id: str, *more: str | Path, **env: str) -> Running:
-        return start(*self.arguments(guest_id, *more), env={"COUNTING_JOURNAL": str(self.journal), **env})
+        return start(*self.arguments(guest_id, *more), env=self.env(**env))
 
-    def lines(self) -> list[str]:
-        """The journal, without the process ids."""
-        return [line.rpartition(" ")[0] for line in self.journal.read_text().splitlines()]
+    def count(self, line: str) -> int:
+        """How often a line is in the journal."""
+        return sum(one.rpartition(" ")[0] == line for one in self.journal.read_text().splitlines())
 
     @asynccontextmanager
     async def broker(self) -> AsyncIterator[VerserBroker]:
         async with create_verser_broker(host_url=self.url, tls_ca_file=self.ca_file) as broker:
             yield broker
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Waits until something holds; the limit of the test is the limit of this too."""
+    while not holds():  # noqa: ASYNC110 - other processes set no events
+        await asyncio.sleep(0.02)
+
+
+async def registered(process: Running, *peer_ids: str, times: int = 1) -> None:
+    """Until each of these has registered so often."""
+    for peer_id in peer_ids:
+        await until(
+            lambda peer_id=peer_id: (  # type: ignore[misc]
+                process.ended or process.count('"registered"', f'"guest_id":"{peer_id}"') >= times
+            )
+        )
+        assert not process.ended, process.transcript()
 
 
 @pytest.fixture(scope="session")
