@@ -176,7 +176,7 @@ async def test_connecting_twice_is_an_error(certs: Certificates) -> None:
 
 
 async def test_connecting_again_after_a_loss_and_after_a_close(certs: Certificates) -> None:
-    async with scripted(certs) as (host, broker):
+    async with scripted(certs, broker={"reconnect": False}) as (host, broker):
         host.session.abort("the test says so")
         with pytest.raises(DisconnectedTargetError):
             await broker.wait_for_route("never.test")
@@ -218,7 +218,7 @@ async def test_closing_may_wait_for_what_is_under_way(certs: Certificates) -> No
 
 
 async def test_a_host_that_says_goodbye_takes_no_new_requests(certs: Certificates) -> None:
-    async with scripted(certs) as (host, broker):
+    async with scripted(certs, broker={"reconnect": False}) as (host, broker):
         call = asyncio.create_task(broker.get(URL))
         stream = await host.accept("/verser/request")
         host.session.goaway()

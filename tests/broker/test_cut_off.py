@@ -134,7 +134,7 @@ async def test_an_end_without_headers_is_not_an_answer(certs: Certificates) -> N
 
 
 async def test_a_lost_session_fails_requests_and_bodies(certs: Certificates) -> None:
-    async with scripted(certs) as (host, broker):
+    async with scripted(certs, broker={"reconnect": False}) as (host, broker):
         stream, call = await started(host, broker)
         send_head(stream, 200)
         await stream.write(b"half")

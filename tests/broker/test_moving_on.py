@@ -22,7 +22,7 @@ GUESTS = [("guest-a", DOMAIN), ("guest-b", DOMAIN)]
     [("missing-guest", {}), ("timeout", {}), ("disconnected-target", {"stage": "queued"})],
 )
 async def test_the_next_guest_gets_it(certs: Certificates, code: str, context: dict[str, Any]) -> None:
-    async with scripted(certs, routes=GUESTS) as (host, broker):
+    async with scripted(certs, routes=GUESTS, extensions=["stage"]) as (host, broker):
         call = asyncio.create_task(broker.post(URL, body=b"body"))
         stream, first = await host.accept_request()
         await answer_error(stream, code, **context)
@@ -36,18 +36,19 @@ async def test_the_next_guest_gets_it(certs: Certificates, code: str, context: d
 
 
 @pytest.mark.parametrize(
-    ("code", "context"),
+    ("code", "context", "extensions"),
     [
-        ("disconnected-target", {}),
-        ("disconnected-target", {"stage": "sent"}),
-        ("stream-failure", {}),
-        ("local-handler-failure", {}),
+        ("disconnected-target", {}, ["stage"]),
+        ("disconnected-target", {"stage": "sent"}, ["stage"]),
+        ("disconnected-target", {"stage": "queued"}, []),  # nobody has announced that it means anything
+        ("stream-failure", {}, ["stage"]),
+        ("local-handler-failure", {}, ["stage"]),
     ],
 )
 async def test_what_may_have_reached_an_app_does_not(
-    certs: Certificates, code: str, context: dict[str, Any]
+    certs: Certificates, code: str, context: dict[str, Any], extensions: list[str]
 ) -> None:
-    async with scripted(certs, routes=GUESTS) as (host, broker):
+    async with scripted(certs, routes=GUESTS, extensions=extensions) as (host, broker):
         call = asyncio.create_task(broker.get(URL))
         stream, _ = await host.accept_request()
         await answer_error(stream, code, **context)

@@ -214,7 +214,7 @@ async def test_a_slow_reader_slows_its_sender_alone(certs: Certificates) -> None
         await other_stream.write(b"quick", end=True)
         assert await other.read() == b"quick"
         assert not writing.done(), "the window is full, and nobody has read"
-        assert broker._link is not None
-        assert broker._link.session.unread_bytes <= 100_000
+        assert broker._keeper.link is not None
+        assert broker._keeper.link.session.unread_bytes <= 100_000
         assert len(await response.read()) == 1_000_000
         await writing

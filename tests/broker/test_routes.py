@@ -99,7 +99,7 @@ async def test_control_lines_may_be_split_anywhere(certs: Certificates) -> None:
     "line", [b"this is not JSON\n", b"[1]\n", b'{"type":"routes"}\n', b"x" * 5_000_000, b"\xff\n"]
 )
 async def test_garbage_on_the_control_stream_ends_the_session(certs: Certificates, line: bytes) -> None:
-    async with scripted(certs) as (host, broker):
+    async with scripted(certs, broker={"reconnect": False}) as (host, broker):
         waiting = asyncio.create_task(broker.get(f"http://{DOMAIN}/"))
         for_a_route = asyncio.create_task(broker.wait_for_route("other.test"))
         await host.accept("/verser/request")
@@ -117,7 +117,7 @@ async def test_garbage_on_the_control_stream_ends_the_session(certs: Certificate
 
 
 async def test_the_end_of_the_control_stream_ends_the_session(certs: Certificates) -> None:
-    async with scripted(certs) as (host, broker):
+    async with scripted(certs, broker={"reconnect": False}) as (host, broker):
         waiting = asyncio.create_task(broker.get(f"http://{DOMAIN}/"))
         await host.accept("/verser/request")
         await host.control.write(b"", end=True)

@@ -1,55 +1,52 @@
 """The Broker: calls apps behind Guests through a Host.
 
-This module is what a user holds. What one session is, is `link.py`; which routes there are,
-`directory.py`; how a request is made and answered, `request.py`, `dispatch.py` and `response.py`.
+This module is what a user holds. Which session there is, is the business of `keeper.py`; which routes there
+are, of `directory.py`; how a request comes to its answer, of `delivery.py`; WebSockets, of `opening.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import math
 import secrets
-from collections.abc import Callable
-from enum import Enum
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self
 
 from verser2_guest_python.broker.body import UNSET, Body
+from verser2_guest_python.broker.changes import RouteChanges
+from verser2_guest_python.broker.delivery import Delivery
 from verser2_guest_python.broker.directory import Directory
-from verser2_guest_python.broker.dispatch import dispatch, never_reached_an_app
-from verser2_guest_python.broker.link import Link
+from verser2_guest_python.broker.keeper import Keeper
 from verser2_guest_python.broker.listeners import RouteListener
+from verser2_guest_python.broker.methods import HttpMethods
+from verser2_guest_python.broker.opening import WebSocketOpener
 from verser2_guest_python.broker.options import (
+    DEFAULT_MAX_REDIRECTS,
     DEFAULT_PING_INTERVAL_SECONDS,
     DEFAULT_PING_TIMEOUT_SECONDS,
+    DEFAULT_RECONNECT_MAX_DELAY_SECONDS,
     BrokerOptions,
+    check_count,
+    check_seconds,
 )
-from verser2_guest_python.broker.request import Request, RequestHeaders, RequestOptions, make_request
+from verser2_guest_python.broker.request import Request, RequestHeaders, make_request
 from verser2_guest_python.broker.response import VerserBrokerResponse
 from verser2_guest_python.broker.routes import BrokerRoute
 from verser2_guest_python.broker.target import parse_target
-from verser2_guest_python.errors import RequestTimeoutError, VerserError, VerserUsageError
+from verser2_guest_python.broker.websocket import VerserBrokerWebSocket
+from verser2_guest_python.errors import RequestTimeoutError
 from verser2_guest_python.http2 import SessionOptions
 from verser2_guest_python.peer import DEFAULT_CONNECT_TIMEOUT_SECONDS, FilePath, TlsFiles, parse_host_url
 
 DEFAULT_ROUTE_TIMEOUT_SECONDS = 10.0
 
-_LOGGER = logging.getLogger("verser2_guest_python.broker")
 
-
-class _State(Enum):
-    NEW = "not connected"
-    CONNECTING = "connecting"
-    CONNECTED = "connected"
-    LOST = "disconnected"
-    CLOSED = "closed"
-
-
-class VerserBroker:
+class VerserBroker(HttpMethods):
     """Sends requests to the apps that Guests serve; made by `create_verser_broker`.
 
-    One Broker is one session with one Host, for any number of requests at a time. It belongs to the
-    event loop in which `connect` was called.
+    One Broker is one session with one Host, for any number of requests at a time; a lost session is
+    dialled again. It belongs to the event loop in which `connect` was called.
 
     Example::
 
@@ -61,13 +58,13 @@ class VerserBroker:
 
     def __init__(self, options: BrokerOptions) -> None:
         self._options = options
-        self._state = _State.NEW
-        self._link: Link | None = None
         self._directory = Directory()
-        self._requests = 0
+        self._keeper = Keeper(options, self._directory)
+        self._delivery = Delivery(options.broker_id, self._keeper, self._directory)
+        self._opener = WebSocketOpener(self._keeper, self._directory)
 
     def __repr__(self) -> str:
-        return f"<VerserBroker {self.broker_id!r} at {self._options.address.url}, {self._state.value}>"
+        return f"<VerserBroker {self.broker_id!r} at {self._options.address.url}, {self._keeper.state}>"
 
     @property
     def broker_id(self) -> str:
@@ -76,16 +73,22 @@ class VerserBroker:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a session, so that requests can be made."""
-        return self._state is _State.CONNECTED
+        """Whether there is a session just now, so that requests leave at once."""
+        return self._keeper.link is not None
+
+    @property
+    def connect_times(self) -> tuple[float, float]:
+        """Seconds that dialling (name, TCP, TLS) and registering took for the session of now."""
+        link = self._keeper.link
+        return (0.0, 0.0) if link is None else (link.dial_seconds, link.register_seconds)
 
     # --- Connecting -------------------------------------------------------------------------
 
     async def connect(self) -> None:
         """Dials the Host and registers; returns once the route table is known.
 
-        The TLS files are read anew at every call. After the session was lost, or after `close`, it
-        may be called again.
+        The TLS files are read anew for every session. From then on the Broker stays registered by itself,
+        unless it was created with `reconnect=False`: then, and after `close`, this may be called again.
 
         Raises:
             VerserConnectionError: there was no session; `reason` says why.
@@ -95,39 +98,15 @@ class VerserBroker:
             RequestTimeoutError: the Host did not answer the registration within `connect_timeout`.
             VerserUsageError: it is connected, or connecting, already.
         """
-        if self._state in (_State.CONNECTING, _State.CONNECTED):
-            raise VerserUsageError(f"The Broker {self.broker_id!r} is {self._state.value} already.")
-        before, self._state = self._state, _State.CONNECTING
-        try:
-            if self._link is not None:
-                await self._link.wait_closed()
-                self._link = None
-            link, registered = await Link.open(self._options)
-        except BaseException:
-            if self._state is _State.CONNECTING:
-                self._state = before
-            raise
-        if self._state is not _State.CONNECTING:
-            await link.close("closed", 0.0)
-            raise VerserUsageError(f"The Broker {self.broker_id!r} was closed while it was connecting.")
-        self._link = link
-        self._state = _State.CONNECTED
-        self._directory.table.restore()
-        self._directory.on_message(registered)
-        link.start(self._directory.on_message, self._on_lost)
+        await self._keeper.connect()
 
     async def close(self, reason: str = "closed", *, timeout: float = 0.0) -> None:
         """Ends the session in good order. Safe to call at any time, and more than once.
 
         Requests under way get up to `timeout` seconds to be done (those after it fail at once); then
-        they raise `DisconnectedTargetError`. `reason` is what they say.
+        they raise `DisconnectedTargetError`. `reason` is what they say. WebSockets are closed with 1001.
         """
-        if self._state is not _State.NEW:
-            self._state = _State.CLOSED
-        link, self._link = self._link, None
-        self._directory.wake()
-        if link is not None:
-            await link.close(reason, timeout)
+        await self._keeper.close(reason, timeout)
         await self._directory.close()
 
     async def __aenter__(self) -> Self:
@@ -138,23 +117,6 @@ class VerserBroker:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
-
-    def _on_lost(self, link: Link) -> None:
-        if link is self._link and self._state is _State.CONNECTED:
-            self._state = _State.LOST
-            reason = link.session.lost.reason if link.session.lost else "unknown"
-            _LOGGER.warning("The session with %s was lost: %s", self._options.address.url, reason)
-        self._directory.wake()
-
-    def _connected_link(self) -> Link:
-        link = self._link
-        if link is not None and self._state is _State.CONNECTED:
-            return link
-        if self._state is _State.LOST and link is not None and link.session.lost is not None:
-            raise link.error(link.session.lost, {"brokerId": self.broker_id})
-        if self._state is _State.CLOSED:
-            raise VerserUsageError(f"The Broker {self.broker_id!r} is closed: call connect() again.")
-        raise VerserUsageError(f"The Broker {self.broker_id!r} is not connected: call connect() first.")
 
     # --- Routes -----------------------------------------------------------------------------
 
@@ -169,10 +131,10 @@ class VerserBroker:
 
         Raises:
             RequestTimeoutError: no such route appeared in time; the message names those that exist.
-            DisconnectedTargetError: the session was lost.
+            DisconnectedTargetError: the session was lost, and none is dialled again (`reconnect=False`).
         """
         wanted = parse_target("/", domain).domain
-        return (await self._directory.wait_for(wanted, timeout, self._connected_link)).public()
+        return (await self._directory.wait_for(wanted, timeout, self._keeper.check)).public()
 
     def on_route_change(self, listener: RouteListener) -> Callable[[], None]:
         """Calls `listener` with each `RouteChange` from now on; returns a function that ends that.
@@ -181,6 +143,10 @@ class VerserBroker:
         of the Broker, one change after the other; what a listener raises is logged.
         """
         return self._directory.listeners.add(listener)
+
+    def routes(self) -> RouteChanges:
+        """Each `RouteChange` from now on, as an asynchronous iterator, until the Broker is closed."""
+        return self._directory.changes()
 
     # --- Requests ---------------------------------------------------------------------------
 
@@ -195,7 +161,10 @@ class VerserBroker:
         text: str | None = None,
         route_domain: str | None = None,
         timeout: float | None = None,
+        total_timeout: float | None = None,
         lease_timeout: float | None = None,
+        retries: int | None = None,
+        max_redirects: int | None = None,
     ) -> VerserBrokerResponse:
         """Sends a request to the app that serves the URL's domain; returns once its headers are there.
 
@@ -203,6 +172,8 @@ class VerserBroker:
         several Guests serve the domain, the one with the fewest requests in flight gets it; a request
         that certainly reached no app moves on to the next, if its body is at hand.
         Cancelling the calling task cancels the request, and the app learns of it.
+
+        For the last five arguments None means the Broker's own default.
 
         Args:
             method: An HTTP method.
@@ -214,19 +185,25 @@ class VerserBroker:
             json: A value that is sent as JSON.
             text: Text that is sent as `text/plain; charset=utf-8`.
             route_domain: The domain whose route is taken, where that is not the URL's.
-            timeout: Seconds until the headers are there, then between two pieces of the body; None
-                for the Broker's default.
-            lease_timeout: Seconds that the Host may wait for a free Guest; None for its default (5).
+            timeout: Seconds until the headers are there, waiting for a session and a route included; then
+                between two pieces of the body. `math.inf` sets no limit.
+            total_timeout: Seconds for all of it, to the last byte of the body. `math.inf` sets no limit.
+            lease_timeout: Seconds that the Host may wait for a free Guest; its own default is 5.
+            retries: How often a request may be sent again that fails on the way. One that an app may have
+                seen is sent again only if it is a GET, HEAD, OPTIONS, PUT or DELETE; and none whose body
+                can be read only once.
+            max_redirects: How many 307 and 308 to domains with a route are followed (with bodies of up to
+                16 KiB); all others are answers. To another domain neither `authorization` nor `cookie` goes.
 
         Raises:
             MissingGuestError: nobody serves the domain.
             LeaseTimeoutError, LocalHandlerFailureError, …: what the Host says (see `errors`).
-            RequestTimeoutError: `timeout` ran out.
-            DisconnectedTargetError: the session was lost.
+            RequestTimeoutError: `timeout` or `total_timeout` ran out.
+            DisconnectedTargetError: the session was lost, or there was none within `connect_timeout`.
             StreamFailureError: the request was cut off before the answer was there.
             VerserProtocolError, VerserUsageError: the request cannot be said.
         """
-        link = self._connected_link()
+        options = self._options
         request = make_request(
             method,
             url,
@@ -235,74 +212,109 @@ class VerserBroker:
             json=json,
             text=text,
             route_domain=route_domain,
-            lease_timeout=self._options.lease_timeout if lease_timeout is None else lease_timeout,
+            lease_timeout=options.lease_timeout if lease_timeout is None else lease_timeout,
         )
+        if retries is None:
+            retries = options.retries
+        else:
+            check_count("retries", retries)
+        if max_redirects is None:
+            max_redirects = options.max_redirects
+        else:
+            check_count("max_redirects", max_redirects)
         if timeout is None:
-            timeout = self._options.timeout
-        if timeout is None:
-            return await self._send(link, request, None)
-        limit = asyncio.timeout(timeout)
+            timeout = options.timeout
+        if total_timeout is None:
+            total_timeout = options.total_timeout
+        if timeout is None and total_timeout is None:
+            return await self._delivery.fetch(request, retries, max_redirects)
+        return await self._limited(request, retries, max_redirects, timeout, total_timeout)
+
+    async def _limited(
+        self,
+        request: Request,
+        retries: int,
+        max_redirects: int,
+        timeout: float | None,
+        total_timeout: float | None,
+    ) -> VerserBrokerResponse:
+        """The same within limits of time."""
+        check_seconds("timeout", timeout)
+        check_seconds("total_timeout", total_timeout)
+        timeout = None if timeout == math.inf else timeout
+        deadline = None
+        if total_timeout is not None and total_timeout != math.inf:
+            deadline = asyncio.get_running_loop().time() + total_timeout
+        seconds = min(timeout or math.inf, total_timeout or math.inf)
+        limit = asyncio.timeout(None if seconds == math.inf else seconds)
         try:
             async with limit:
-                return await self._send(link, request, timeout)
+                return await self._delivery.fetch(request, retries, max_redirects, timeout, deadline)
         except TimeoutError:
             if not limit.expired():
                 raise  # from the caller's own body
+            target = request.target
             raise RequestTimeoutError(
-                f"No answer to {request.method} {url} came within {timeout:g} s.",
-                context={"domain": request.target.domain},
+                f"No answer to {request.method} {target.authority}{target.path} came within {seconds:g} s.",
+                context={"domain": target.domain},
             ) from None
 
-    async def _send(self, link: Link, request: Request, timeout: float | None) -> VerserBrokerResponse:
-        domain = request.target.domain
-        entry = self._directory.table.choose(domain)
-        if entry is None:
-            entry = await self._directory.route_for(domain, self._connected_link)
-        tried: set[str] = set()
-        while True:
-            self._requests += 1
-            try:
-                return await dispatch(link, request, entry, f"{self.broker_id}-{self._requests}", timeout)
-            except VerserError as error:
-                if not (request.replayable and never_reached_an_app(error)):
-                    raise
-                tried.add(entry.guest.target_id)
-                entry = self._directory.table.choose(domain, avoid=tried)
-                if entry is None:
-                    raise
+    # --- WebSockets -------------------------------------------------------------------------
 
-    async def get(self, url: str, **options: Unpack[RequestOptions]) -> VerserBrokerResponse:
-        """Like `request("GET", …)`."""
-        return await self.request("GET", url, **options)
+    async def websocket(
+        self,
+        url: str,
+        *,
+        protocol: str | None = None,
+        subprotocols: Iterable[str] | None = None,
+        headers: RequestHeaders | None = None,
+        route_domain: str | None = None,
+        timeout: float | None = None,
+        lease_timeout: float | None = None,
+    ) -> VerserBrokerWebSocket:
+        """Opens a WebSocket with the app that serves the URL's domain.
 
-    async def post(self, url: str, **options: Unpack[RequestOptions]) -> VerserBrokerResponse:
-        """Like `request("POST", …)`."""
-        return await self.request("POST", url, **options)
+        Example::
 
-    async def put(self, url: str, **options: Unpack[RequestOptions]) -> VerserBrokerResponse:
-        """Like `request("PUT", …)`."""
-        return await self.request("PUT", url, **options)
+            async with await broker.websocket("ws://a.local.test/chat", protocol="chat.v1") as socket:
+                await socket.send_text("hello")
+                async for message in socket:
+                    print(message)
 
-    async def patch(self, url: str, **options: Unpack[RequestOptions]) -> VerserBrokerResponse:
-        """Like `request("PATCH", …)`."""
-        return await self.request("PATCH", url, **options)
+        Args:
+            url: `ws://domain/path?query`, `wss://…`, `http://…`, `https://…` or `domain/path`.
+            protocol: The subprotocol that is offered.
+            subprotocols: Several of them, the best first. Through a deployed Host none of several can be
+                chosen (protocol.md §11).
+            headers: As for `request`, and only where the Host can pass them on (extension `ws-headers`);
+                others drop them, with one warning in the log.
+            route_domain: The domain whose route is taken, where that is not the URL's.
+            timeout: Seconds until it is open; None for the Broker's default.
+            lease_timeout: Seconds in which it is tried again while no Guest can take one more, where the
+                Host says that this is why; None for the Broker's default (5).
 
-    async def delete(self, url: str, **options: Unpack[RequestOptions]) -> VerserBrokerResponse:
-        """Like `request("DELETE", …)`."""
-        return await self.request("DELETE", url, **options)
+        Raises:
+            VerserWebSocketError: it did not open; `code`, `status` and `context` say why.
+            VerserProtocolError, VerserUsageError: it cannot be said.
+        """
+        return await self._opener.open(
+            url,
+            protocol=protocol,
+            subprotocols=subprotocols,
+            headers=headers,
+            route_domain=route_domain,
+            timeout=self._options.timeout if timeout is None else timeout,
+            lease_timeout=self._options.lease_timeout if lease_timeout is None else lease_timeout,
+        )
 
-    async def head(self, url: str, **options: Unpack[RequestOptions]) -> VerserBrokerResponse:
-        """Like `request("HEAD", …)`."""
-        return await self.request("HEAD", url, **options)
-
-    async def options(self, url: str, **options: Unpack[RequestOptions]) -> VerserBrokerResponse:
-        """Like `request("OPTIONS", …)`."""
-        return await self.request("OPTIONS", url, **options)
+    async def web_socket(self, url: str, **options: Any) -> VerserBrokerWebSocket:
+        """The same as `websocket`."""
+        return await self.websocket(url, **options)
 
 
 def create_verser_broker(
     *,
-    host_url: str,
+    host_url: str | Iterable[str],
     broker_id: str | None = None,
     tls_ca_file: FilePath | None = None,
     tls_cert_file: FilePath | None = None,
@@ -312,16 +324,23 @@ def create_verser_broker(
     tls_pfx_password: str | None = None,
     connect_timeout: float = DEFAULT_CONNECT_TIMEOUT_SECONDS,
     timeout: float | None = None,
+    total_timeout: float | None = None,
     lease_timeout: float | None = None,
+    retries: int = 0,
+    max_redirects: int = DEFAULT_MAX_REDIRECTS,
     ping_interval: float = DEFAULT_PING_INTERVAL_SECONDS,
     ping_timeout: float = DEFAULT_PING_TIMEOUT_SECONDS,
+    reconnect: bool = True,
+    reconnect_max_delay: float = DEFAULT_RECONNECT_MAX_DELAY_SECONDS,
+    proxy: str | None = None,
     registration_token: str | None = None,
     session_options: SessionOptions | None = None,
 ) -> VerserBroker:
     """A Broker that is not connected yet; does no I/O.
 
     Args:
-        host_url: The Host, such as `https://localhost:8443`.
+        host_url: The Host, such as `https://localhost:8443`. Of several the first that answers is used,
+            and a lost one is replaced by the next.
         broker_id: Unique on the Host, among Guests and Brokers; None makes one up.
         tls_ca_file: PEM file with the CA of the Host; None trusts what the system trusts.
         tls_cert_file: PEM certificate for a Host that asks for one, with `tls_key_file`.
@@ -329,11 +348,17 @@ def create_verser_broker(
         tls_key_password: The password of the key, if it has one.
         tls_pfx_file: PKCS#12 file instead of the PEM pair.
         tls_pfx_password: Its password.
-        connect_timeout: Seconds for dialling and registering.
-        timeout: Default of the same argument of `VerserBroker.request`; None sets no limit.
-        lease_timeout: Default of the same argument of `VerserBroker.request`.
+        connect_timeout: Seconds for dialling and registering, and for a request to wait for a session
+            after one was lost.
+        timeout, total_timeout: Defaults of the same arguments of `VerserBroker.request`; None sets no limit.
+        lease_timeout, retries, max_redirects: Likewise.
         ping_interval: Seconds between two looks at whether the Host is still there.
         ping_timeout: Seconds for it to answer, before the session counts as lost.
+        reconnect: Whether a lost session is dialled again, and another one before a Host goes away or
+            stream ids run out. Requests under way when a session is lost fail; new ones wait.
+        reconnect_max_delay: The longest pause between two attempts, in seconds.
+        proxy: URL of a proxy on the way to the Host (`http://`, `socks5://`, `socks5h://`); None for what
+            `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say, an empty one for none.
         registration_token: What the Host's policy may ask for.
         session_options: Windows and limits of the HTTP/2 session.
 
@@ -344,18 +369,25 @@ def create_verser_broker(
 
         broker = create_verser_broker(host_url="https://localhost:8443", tls_ca_file="ca.pem")
     """
+    urls = (host_url,) if isinstance(host_url, str) else host_url
     return VerserBroker(
         BrokerOptions(
-            address=parse_host_url(host_url),
+            addresses=tuple(parse_host_url(url) for url in urls),
             broker_id=(f"broker-{secrets.token_hex(6)}" if broker_id is None else broker_id.strip()),
             tls=TlsFiles(
                 tls_ca_file, tls_cert_file, tls_key_file, tls_key_password, tls_pfx_file, tls_pfx_password
             ),
             connect_timeout=connect_timeout,
             timeout=timeout,
+            total_timeout=total_timeout,
             lease_timeout=lease_timeout,
+            retries=retries,
+            max_redirects=max_redirects,
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,
+            reconnect=reconnect,
+            reconnect_max_delay=reconnect_max_delay,
+            proxy=proxy,
             registration_token=registration_token,
             session=session_options or SessionOptions(),
         )

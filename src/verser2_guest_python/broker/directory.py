@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from weakref import WeakSet
 
+from verser2_guest_python.broker.changes import RouteChanges
 from verser2_guest_python.broker.control import ControlMessage
 from verser2_guest_python.broker.listeners import RouteListeners
 from verser2_guest_python.broker.pulse import Pulse
 from verser2_guest_python.broker.routes import RouteEntry, RouteTable
 from verser2_guest_python.errors import MissingGuestError, RequestTimeoutError
-from verser2_guest_python.wire.routes import Lifecycle
+from verser2_guest_python.wire.routes import Lifecycle, Registered
 
 DEGRADED_WAIT_SECONDS = 5.0
 """How long a request waits for a route to be restored when all of its domain are degraded."""
@@ -30,18 +32,50 @@ class Directory:
     def __init__(self) -> None:
         self.table = RouteTable()
         self.listeners = RouteListeners()
+        self._iterators: WeakSet[RouteChanges] = WeakSet()  # one that nobody holds any more needs no changes
         self._changed = Pulse()
+        self._missed: frozenset[str] = frozenset()
+        self._missed_until = 0.0
+
+    def begin(self, registered: Registered, *, gap: bool, returns: bool) -> None:
+        """The first line of a session.
+
+        `gap`: nothing was heard for a while. `returns`: there was a session before, so that Guests which
+        had a route then may be on their way back as well.
+        """
+        before = self.table.domains()
+        if gap:
+            self.table.restore()
+        self.on_message(registered)
+        if returns:
+            self._missed = frozenset(domain for domain in before if not self.table.has(domain))
+            self._missed_until = asyncio.get_running_loop().time() + DEGRADED_WAIT_SECONDS
+        self._changed.fire()
+
+    def may_return(self, domain: str) -> bool:
+        """Whether a domain that has no usable route just now may have one again in a moment."""
+        if self.table.has(domain):
+            return self.table.choose(domain) is None
+        return domain in self._missed and asyncio.get_running_loop().time() < self._missed_until
 
     def on_message(self, message: ControlMessage) -> None:
         """A line from the Host: the table changes first, then listeners hear of it (protocol.md §10)."""
         if isinstance(message, Lifecycle):
-            self.table.apply(message.events)
-            changes = message.events
+            changes = self.table.apply(message.events)
         else:
-            changes = tuple(self.table.replace(message.routes))
+            changes = self.table.replace(message.routes)
         if changes:
             self._changed.fire()
+            for iterator in tuple(self._iterators):
+                for change in changes:
+                    iterator.put(change)
             self.listeners.publish(changes)
+
+    def changes(self) -> RouteChanges:
+        """All changes from now on."""
+        iterator = RouteChanges()
+        self._iterators.add(iterator)
+        return iterator
 
     def wake(self) -> None:
         """The session began or ended: whoever waits looks whether there is still a reason to."""
@@ -68,7 +102,7 @@ class Directory:
             return entry
         try:
             async with asyncio.timeout(DEGRADED_WAIT_SECONDS):
-                while self.table.has(domain):
+                while self.may_return(domain):
                     await self._changed.wait()
                     check()
                     if (entry := self.table.choose(domain)) is not None:
@@ -92,5 +126,8 @@ class Directory:
 
     async def close(self) -> None:
         """Ends what listeners still do, and forgets the routes."""
+        for iterator in tuple(self._iterators):
+            iterator.end()
+        self._iterators.clear()
         await self.listeners.close()
         self.table.clear()

@@ -13,24 +13,27 @@ from verser2_guest_python.http2 import ErrorCode, Http2Error, Stream
 
 if TYPE_CHECKING:
     from verser2_guest_python.broker.link import Link
-    from verser2_guest_python.broker.routes import Guest
+    from verser2_guest_python.broker.routes import Guest, RouteEntry
+    from verser2_guest_python.broker.target import Target
     from verser2_guest_python.broker.upload import Upload
 
 
 class Exchange:
     """What one request holds. `over` once it has been given back."""
 
-    __slots__ = ("domain", "guest", "link", "method", "over", "request_id", "stream", "upload")
+    __slots__ = ("domain", "guest", "link", "method", "over", "request_id", "stream", "target", "upload")
 
     def __init__(
-        self, link: Link, stream: Stream, guest: Guest, *, method: str, request_id: str, domain: str
+        self, link: Link, stream: Stream, entry: RouteEntry, method: str, target: Target, request_id: str
     ) -> None:
+        guest = entry.guest
         self.link = link
         self.stream = stream
         self.guest = guest
+        self.domain = entry.domain
         self.method = method
+        self.target = target
         self.request_id = request_id
-        self.domain = domain
         self.upload: Upload | None = None
         self.over = False
         guest.in_flight += 1

@@ -43,7 +43,10 @@ class RequestOptions(TypedDict, total=False):
     text: str | None
     route_domain: str | None
     timeout: float | None
+    total_timeout: float | None
     lease_timeout: float | None
+    retries: int | None
+    max_redirects: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +103,13 @@ def make_request(
         content = RequestBody(None, None, 0, content.content_type)
     fields = {"host": target.authority}
     if headers is not None:
-        fields |= join_request_headers(_pairs(headers))
+        fields |= join_request_headers(header_pairs(headers))
     declared = _declare(fields, method, content)
     head = dump_ascii(fields).encode("ascii")
     request = Request(
         method, target, head, content if _sends(content) else None, declared, _milliseconds(lease_timeout)
     )
-    if len(head) + len(target.path) > MAX_BROKER_HEADER_BLOCK_BYTES // 2:
-        _check_size(request)
+    check_size(request)
     return request
 
 
@@ -115,7 +117,8 @@ def _sends(content: RequestBody | None) -> bool:
     return content is not None and (content.data is not None or content.pieces is not None)
 
 
-def _pairs(headers: RequestHeaders) -> Iterable[tuple[str, str]]:
+def header_pairs(headers: RequestHeaders) -> Iterable[tuple[str, str]]:
+    """Headers of a caller, in whatever form they are, as pairs. Raises `VerserUsageError`."""
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     for pair in pairs:
         try:
@@ -166,8 +169,10 @@ def _ascii(text: str, what: str) -> bytes:
     raise VerserProtocolError(f"{what} is {text!r}, which a request header cannot say: it must be ASCII.")
 
 
-def _check_size(request: Request) -> None:
+def check_size(request: Request) -> None:
     """Deployed Hosts refuse a stream, sometimes the session, for more than that (protocol.md §13)."""
+    if len(request.head) + len(request.target.path) <= MAX_BROKER_HEADER_BLOCK_BYTES // 2:
+        return
     extra, secret = request.fields("", "", "")
     size = header_block_bytes(extra) + header_block_bytes(secret) + _CONSTANT_FIELDS_BYTES
     if size > MAX_BROKER_HEADER_BLOCK_BYTES:

@@ -52,7 +52,8 @@ class VerserBrokerResponse:
     `aiter_bytes` and `aiter_lines`; a second time raises `VerserUsageError`. Leaving `async with`,
     or `aclose`, cancels what was not read. Every way of reading raises `StreamFailureError` for a
     body that was cut off, `DisconnectedTargetError` when the session is lost, and
-    `RequestTimeoutError` when the next piece takes longer than the request's `timeout`.
+    `RequestTimeoutError` when the next piece takes longer than the request's `timeout`, or the whole
+    longer than its `total_timeout`.
 
     Example::
 
@@ -68,6 +69,7 @@ class VerserBrokerResponse:
     __slots__ = (
         "__weakref__",
         "_begun",
+        "_deadline",
         "_exchange",
         "_expected",
         "_fields",
@@ -88,6 +90,7 @@ class VerserBrokerResponse:
         *,
         prefix: bytes = b"",
         timeout: float | None = None,
+        deadline: float | None = None,
     ) -> None:
         self.status = status
         self.request_id = exchange.request_id
@@ -99,6 +102,7 @@ class VerserBrokerResponse:
         self._received = 0
         self._prefix = prefix
         self._timeout = timeout
+        self._deadline = deadline
         self._begun = False
 
     def __repr__(self) -> str:
@@ -125,6 +129,12 @@ class VerserBrokerResponse:
     def ok(self) -> bool:
         """Whether the status is below 400."""
         return self.status < 400
+
+    @property
+    def url(self) -> str:
+        """What answered: the URL of the request, or what it was redirected to."""
+        target = self._exchange.target
+        return f"http://{target.authority}{target.path}"
 
     @property
     def target_id(self) -> str:
@@ -264,16 +274,28 @@ class VerserBrokerResponse:
             chunk, self._prefix = self._prefix[:limit], self._prefix[limit:]
             return chunk
         stream = self._exchange.stream
-        if self._timeout is None or stream.unread or stream.ended:
+        timeout, deadline = self._timeout, self._deadline
+        if deadline is not None:
+            left = deadline - stream.session.loop.time()
+            if left <= 0:
+                raise self._too_late()
+            timeout = left if timeout is None else min(timeout, left)
+        if timeout is None or stream.unread or stream.ended:
             return await stream.read(limit)
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(timeout):
                 return await stream.read(limit)
         except TimeoutError:
-            raise RequestTimeoutError(
-                f"The next piece of the answer to {self.request_id} did not come within {self._timeout:g} s.",
-                context=self._exchange.context,
-            ) from None
+            raise self._too_late() from None
+
+    def _too_late(self) -> RequestTimeoutError:
+        if self._deadline is not None and self._exchange.stream.session.loop.time() >= self._deadline:
+            what = f"The answer to {self.request_id} was not complete within its total_timeout."
+        else:
+            what = (
+                f"The next piece of the answer to {self.request_id} did not come within {self._timeout:g} s."
+            )
+        return RequestTimeoutError(what, context=self._exchange.context)
 
     def _count(self, chunk: bytes) -> bytes:
         """Counts what came; more than `content-length` is an error of this stream (protocol.md §7)."""

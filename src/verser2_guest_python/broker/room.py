@@ -64,6 +64,6 @@ class Room:
         self._waiters.remove(waiter)
 
     async def wait_idle(self) -> None:
-        """Until no request is under way."""
-        while self.in_flight:
+        """Until no request is under way, or the session is over: look which."""
+        if self.in_flight:
             await self._idle.wait()

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from verser2_guest_python.wire.routes import ADDED, DEGRADED, REMOVED, LifecycleEvent, Route
+from verser2_guest_python.wire.routes import ADDED, CHANGED, DEGRADED, REMOVED, LifecycleEvent, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,14 @@ class BrokerRoute:
 
 
 class Guest:
-    """A Guest as the choice between several sees it: how many of our requests are with it."""
+    """A Guest as the choice between several sees it: how many of our requests and WebSockets it has."""
 
-    __slots__ = ("in_flight", "routes", "target_id")
+    __slots__ = ("in_flight", "routes", "sockets", "target_id")
 
     def __init__(self, target_id: str) -> None:
         self.target_id = target_id
         self.in_flight = 0
+        self.sockets = 0
         self.routes = 0
 
 
@@ -107,15 +108,43 @@ class RouteTable:
         found.turn = next_turn
         return best
 
+    def choose_for_socket(self, domain: str, avoid: Collection[str] = ()) -> RouteEntry | None:
+        """The route for a WebSocket: that of the Guest with the fewest of our WebSockets, ties in turn.
+
+        Those are counted apart, since one that is open may be idle for days.
+        """
+        found = self._domains.get(domain)
+        if found is None:
+            return None
+        found.turn += 1
+        start = found.turn % len(found.entries)
+        usable = [
+            entry
+            for entry in (*found.entries[start:], *found.entries[:start])
+            if not entry.degraded and entry.guest.target_id not in avoid
+        ]
+        return min(usable, key=lambda entry: entry.guest.sockets, default=None)
+
     # --- Following the Host -----------------------------------------------------------------
 
-    def apply(self, events: Iterable[LifecycleEvent]) -> None:
-        """Takes a lifecycle line (protocol.md §10)."""
+    def apply(self, events: Iterable[LifecycleEvent]) -> list[LifecycleEvent]:
+        """Takes a lifecycle line (protocol.md §10); returns what is news.
+
+        A session that has just begun may say what its first line, or the session before it, has said.
+        """
+        news = []
         for event in events:
+            entry = self._find(event.target_id, event.domain)
             if event.type == REMOVED:
+                known = entry is None
                 self._drop(event.target_id, event.domain)
             else:
-                self._put(event.target_id, event.domain, degraded=event.type == DEGRADED)
+                degraded = event.type == DEGRADED
+                known = event.type != CHANGED and entry is not None and entry.degraded == degraded
+                self._put(event.target_id, event.domain, degraded=degraded)
+            if not known:
+                news.append(event)
+        return news
 
     def replace(self, routes: Collection[Route]) -> list[LifecycleEvent]:
         """Takes a full table (protocol.md §3); returns what it adds and drops, which has no reason."""

@@ -7,13 +7,15 @@ what leaves must be ASCII and percent-encoded, or a deployed Host ends the sessi
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from verser2_guest_python.errors import VerserUsageError
 from verser2_guest_python.wire.domains import normalize_domain
 
-_SCHEMES = frozenset({"http", "https"})
+HTTP_SCHEMES = frozenset({"http", "https"})
+WEBSOCKET_SCHEMES = frozenset({"ws", "wss", *HTTP_SCHEMES})
 # What may stand in a path and query (RFC 3986 §3.3, §3.4), and `%`: escapes that are there already stay.
 # Everything else is encoded as UTF-8.
 _SAFE = "/?:@-._~!$&'()*+,;=%[]"
@@ -35,7 +37,9 @@ class Target:
     path: str
 
 
-def parse_target(url: str, route_domain: str | None = None) -> Target:
+def parse_target(
+    url: str, route_domain: str | None = None, schemes: Collection[str] = HTTP_SCHEMES
+) -> Target:
     """The target of `url`; with `route_domain` the route is that domain's, and a bare path will do.
 
     Raises `VerserUsageError` that says what is wrong with the URL.
@@ -44,10 +48,13 @@ def parse_target(url: str, route_domain: str | None = None) -> Target:
         raise VerserUsageError(f"The URL of the request is empty: {_EXAMPLE}.")
     scheme, separator, rest = url.partition("://")
     absolute = bool(separator) and scheme.isalnum()  # else the :// is somewhere in a query
-    if absolute and scheme.lower() not in _SCHEMES:
-        raise VerserUsageError(
-            f"The URL {url!r} begins with {scheme}://: a request goes to http:// or https://."
+    if absolute and scheme.lower() not in schemes:
+        what = (
+            "a WebSocket goes to ws:// or wss://"
+            if "ws" in schemes
+            else "a request goes to http:// or https://"
         )
+        raise VerserUsageError(f"The URL {url!r} begins with {scheme}://: {what}.")
     rest = (rest if absolute else url).partition("#")[0]
     cut = _first_of(rest, "/?")
     authority, path = rest[:cut], rest[cut:]

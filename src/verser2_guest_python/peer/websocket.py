@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from enum import Enum
 from typing import TypeAlias
 
@@ -298,6 +299,15 @@ class WebSocketChannel:
         self._end(Close(ABNORMAL_CLOSE, ""))
         self.stream.reset(ErrorCode.CANCEL)
         self._finish()
+
+    @property
+    def over(self) -> bool:
+        """Whether the stream is done with: both ends have closed, or it failed."""
+        return self._over.done()
+
+    def when_over(self, callback: Callable[[], None]) -> None:
+        """Calls `callback`, in a turn of its own, once it is over."""
+        self._over.add_done_callback(lambda _: callback())
 
     async def wait_closed(self) -> Close:
         """Until both ends have closed, or 1 s after ours alone: how it ended."""
