@@ -15,6 +15,7 @@ import click
 from tests.docs.markdown import ROOT
 from verser2_guest_python.cli.main import program
 from verser2_guest_python.service.environment import variables
+from verser2_guest_python.service.option import Kind, Option
 from verser2_guest_python.service.options import OPTIONS
 from verser2_guest_python.service.settings import Settings, setting_keys
 
@@ -117,16 +118,15 @@ def environment() -> str:
     for key in setting_keys(Settings):
         option = OPTIONS.get(key)
         named = f"`{option.flag}`" if option else "`APP`" if key == "app" else "never an option"
-        rows.append(f"| `{variables(key)[0]}` | {named} | {_default(option.default if option else None)} |")
+        rows.append(f"| `{variables(key)[0]}` | {named} | {_default(option)} |")
     return before + _BEGIN + "\n" + "\n".join(rows) + "\n\n" + _END + after
 
 
-def _default(value: object) -> str:
-    if value is None or value == ():
+def _default(option: Option | None) -> str:
+    if option is None or not option.shown_default:
         return ""
-    if isinstance(value, bool):
-        return "`true`" if value else "`false`"
-    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+    text = option.shown_default
+    return f"`{text}`" if option.kind is not Kind.SWITCH else "`true`" if option.default else "`false`"
 
 
 if __name__ == "__main__":
