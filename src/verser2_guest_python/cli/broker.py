@@ -1,52 +1,64 @@
-"""`verser2-guest broker get URL` and its sisters: one request through a Host, the answer to stdout."""
+"""`verser2-guest broker`: the list of its commands, each loaded when it is asked for.
+
+Apart from them because `broker --help` needs only their names, and because people write methods in
+capitals, or forget them.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from importlib import import_module
 from typing import Any, Final
 
 import click
 
-from verser2_guest_python.cli.parameters import (
-    HELP_WIDTH,
-    GroupedCommand,
-    GroupedOption,
-    above_zero,
-    given_settings,
-    setting_options,
-)
-from verser2_guest_python.service.exit_codes import ExitCode
-from verser2_guest_python.service.options import BROKER_KEYS
+from verser2_guest_python.cli.parameters import HELP_WIDTH
 
-_REQUEST: Final = "The request"
-_ANSWER: Final = "The answer"
-_FORM: Final = "application/x-www-form-urlencoded"
-_WITH_BODY: Final = frozenset({"post", "put", "patch", "delete"})
-_METHODS: Final = ("get", "head", "post", "put", "patch", "delete", "options")
+METHODS: Final = ("get", "head", "post", "put", "patch", "delete", "options")
+_OTHERS: Final = {
+    "request": "Send a request of any other method.",
+    "routes": "Show which Guest serves which domain.",
+    "ws": "Talk through a WebSocket, line by line.",
+}
 
 
-class _OutputFailed(click.ClickException):
-    exit_code = ExitCode.OUTPUT
+def article(method: str) -> str:
+    """The word before the name of a method."""
+    return "an" if method[0] in "aeio" else "a"
 
 
-def _refuse_insecure(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    if value:
-        raise click.UsageError(
-            "A Host whose certificate cannot be trusted is not talked to: name the CA that signed it with "
-            "--tls-ca-file FILE.",
-            ctx=context,
-        )
-
-
-class _Methods(click.Group):
-    """Shows the methods in the order in which people look for them."""
+class _Commands(click.Group):
+    """Loads commands late, and shows them in the order in which people look for them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_METHODS)
+        return [*METHODS, *_OTHERS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        name = cmd_name.lower()
+        if name in METHODS:
+            from verser2_guest_python.cli.broker_request import method_command
+
+            return method_command(name)
+        if name not in _OTHERS:
+            return None
+        command = getattr(import_module(f"verser2_guest_python.cli.broker_{name}"), name)
+        assert isinstance(command, click.Command)  # noqa: S101 - the table above names commands only
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(method, f"Send {article(method)} {method.upper()} request.") for method in METHODS]
+        with formatter.section("Commands"):
+            formatter.write_dl([*rows, *_OTHERS.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        word = args[0]
+        if self.get_command(ctx, word) is None and not word.startswith("-") and set("./:") & set(word):
+            raise click.UsageError(
+                f"What is to be done with {word!r}? Name the method first: broker get {word}", ctx=ctx
+            )
+        return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Methods, invoke_without_command=True, context_settings={"max_content_width": HELP_WIDTH})
+@click.group(cls=_Commands, invoke_without_command=True, context_settings={"max_content_width": HELP_WIDTH})
 @click.pass_context
 def broker(context: click.Context) -> None:
     """Send a request to an app through a Host.
@@ -56,108 +68,3 @@ def broker(context: click.Context) -> None:
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
-
-
-def _request_options(*, with_body: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        decorators: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
-            click.argument("url", metavar="URL"),
-            click.option(
-                "-H",
-                "--header",
-                "headers",
-                cls=GroupedOption,
-                group=_REQUEST,
-                multiple=True,
-                metavar="'NAME: VALUE'",
-                help="A header to send; repeat it for more.",
-            ),
-            click.option(
-                "--timeout",
-                cls=GroupedOption,
-                group=_REQUEST,
-                type=float,
-                callback=above_zero,
-                metavar="SECONDS",
-                help="Time for all of it, connecting included.  [default: no limit]",
-            ),
-            click.option(
-                "-i",
-                "--include",
-                "include",
-                cls=GroupedOption,
-                group=_ANSWER,
-                is_flag=True,
-                help="Show status and headers before the body.  [default: off]",
-            ),
-            setting_options(BROKER_KEYS, optional=frozenset({"host_url"})),
-            click.option(
-                "-k", "--insecure", is_flag=True, hidden=True, expose_value=False, callback=_refuse_insecure
-            ),
-        ]
-        if with_body:
-            decorators.insert(
-                1,
-                click.option(
-                    "-d",
-                    "--data",
-                    "data",
-                    cls=GroupedOption,
-                    group=_REQUEST,
-                    metavar="DATA",
-                    help="The body: text, @FILE, or @- for standard input. "
-                    f"Its type is {_FORM} unless -H says otherwise.",
-                ),
-            )
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return decorate
-
-
-def _add_method(method: str) -> None:
-    article = "an" if method == "options" else "a"
-    sentence = f"Send {article} {method.upper()} request and write the answer's body to standard output."
-
-    @broker.command(
-        method, cls=GroupedCommand, short_help=f"Send {article} {method.upper()} request.", help=sentence
-    )
-    @_request_options(with_body=method in _WITH_BODY)
-    def command(
-        url: str,
-        headers: tuple[str, ...],
-        timeout: float | None,
-        include: bool,
-        data: str | None = None,
-        **values: Any,
-    ) -> int:
-        from verser2_guest_python.service.call_broker import Call, read_body, resolve_peer, run_call
-        from verser2_guest_python.service.output import OutputError
-
-        fields = [_header(text) for text in headers]
-        if data is not None and not any(name.lower() == "content-type" for name, _ in fields):
-            fields.append(("content-type", _FORM))
-        call = Call(
-            method=method.upper(),
-            url=url,
-            headers=tuple(fields),
-            body=None if data is None else read_body(data),
-            timeout=timeout,
-            show_head=include or method == "head",
-        )
-        try:
-            return run_call(resolve_peer(given_settings(values), os.environ), call)
-        except OutputError as error:
-            raise _OutputFailed(str(error)) from None
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip():
-        raise click.BadParameter(f"{text!r} is not of the form 'Name: value'.", param_hint="'-H'")
-    return name.strip(), value.strip()
-
-
-for _method in _METHODS:
-    _add_method(_method)

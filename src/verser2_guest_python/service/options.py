@@ -54,7 +54,7 @@ SERVE_KEYS: Final = (
     *LOG_KEYS,
 )
 DEV_KEYS: Final = ("routed_domains", *APP_KEYS, *LOG_KEYS)
-BROKER_KEYS: Final = ("host_url", "broker_id", *TLS_KEYS, "session.connect_timeout")
+BROKER_KEYS: Final = ("host_url", "broker_id", *TLS_KEYS, "session.connect_timeout", "session.proxy")
 
 
 def options(keys: Iterable[str]) -> tuple[Option, ...]:

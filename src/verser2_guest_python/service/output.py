@@ -1,4 +1,4 @@
-"""Standard output as a place where a body goes while it arrives: bytes, at the reader's pace.
+"""Where a body goes while it arrives, standard output or a file: bytes, at the reader's pace.
 
 Apart because a blocked write would stop the event loop, and with it the timeout, Ctrl-C and the
 session itself (protocol.md §12.7). So a pipe or a terminal is written to only when it has room.
@@ -11,7 +11,7 @@ import os
 import select
 import stat
 import sys
-from typing import Final
+from typing import Final, Self
 
 _PIECE_BYTES: Final = 4096  # PIPE_BUF: what a pipe that polls as writable takes without blocking
 
@@ -30,6 +30,40 @@ class Output:
     def __init__(self, descriptor: int | None = None) -> None:
         self._descriptor = _standard_output() if descriptor is None else descriptor
         self._must_wait = may_block(self._descriptor)
+        self._owned = False
+
+    @classmethod
+    def to_file(cls, path: str) -> Self:
+        """A new file at `path`, or the old one made empty; raises `OutputError`."""
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from None
+        output = cls(descriptor)
+        output._owned = True
+        return output
+
+    @property
+    def descriptor(self) -> int:
+        """What is written to."""
+        return self._descriptor
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether somebody reads along."""
+        try:
+            return os.isatty(self._descriptor)
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Closes a file of ours; raises `OutputError` where what was written is found not to be kept."""
+        if self._owned:
+            self._owned = False
+            try:
+                os.close(self._descriptor)
+            except OSError as error:
+                raise OutputError(f"The output cannot be written: {error.strerror or error}.") from None
 
     async def write(self, data: bytes) -> None:
         """Writes all of `data`; raises `OutputClosed` or `OutputError`."""

@@ -1,0 +1,98 @@
+"""What `-v` shows of a request and its answer: heads as they go and come, times, and no secrets.
+
+Apart because what is shown gets pasted into reports: everything that looks like a credential is masked,
+here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from verser2_guest_python.service.broker_notes import Notes
+from verser2_guest_python.service.text import duration, size
+
+if TYPE_CHECKING:
+    from verser2_guest_python.broker.response import VerserBrokerResponse
+    from verser2_guest_python.service.broker_request import Header
+
+MASK: Final = "***"
+_WORDS: Final = "token|secret|passw|api[-_]?key|credential|signature|session"
+_SECRET_HEADER: Final = re.compile(rf"^(?:proxy-)?authorization$|cookie|^x-auth|{_WORDS}", re.IGNORECASE)
+_SECRET_QUERY: Final = re.compile(
+    rf"([?&;](?:[^=&;#]*(?:{_WORDS})[^=&;#]*|auth|sig|key|code|user|pw|pwd)=)[^&;#]+", re.IGNORECASE
+)
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]*(?= )")
+_URL_HEADERS: Final = frozenset({"location", "content-location", "referer"})
+
+
+def masked_url(url: str) -> str:
+    """A URL or a path whose query tells no secret."""
+    return _SECRET_QUERY.sub(rf"\1{MASK}", url)
+
+
+def masked_header(name: str, value: str) -> str:
+    """The value of a header, or as much of it as may be seen: a scheme, the name of a cookie."""
+    name = name.lower()
+    if name == "set-cookie":
+        cookie, semicolon, attributes = value.partition(";")
+        return f"{cookie.partition('=')[0]}={MASK}{semicolon}{attributes}"
+    if name.endswith("authorization"):
+        scheme = _SCHEME.match(value)
+        return f"{scheme[0]} {MASK}" if scheme else MASK
+    if _SECRET_HEADER.search(name):
+        return MASK
+    return masked_url(value) if name in _URL_HEADERS else value
+
+
+class Trace:
+    """Shows one exchange after the other."""
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+
+    def request(
+        self,
+        method: str,
+        authority: str,
+        path: str,
+        headers: tuple[Header, ...],
+        length: int | None,
+        *,
+        route: str,
+    ) -> None:
+        """What is about to be sent."""
+        notes = self._notes
+        if not notes.verbose:
+            return
+        if route != authority:
+            notes.detail("*", f"By the route of {route}")
+        notes.detail(">", f"{method} {masked_url(path)}")
+        if not any(name.lower() == "host" for name, _ in headers):
+            notes.detail(">", f"host: {authority}")
+        for name, value in headers:
+            notes.detail(">", f"{name.lower()}: {masked_header(name, value)}")
+        if length is not None:
+            notes.detail(">", f"content-length: {length}")
+        notes.detail(">")
+
+    def response(self, response: VerserBrokerResponse, seconds: float) -> None:
+        """What came back; `seconds` from the moment that sending began."""
+        notes = self._notes
+        if not notes.verbose:
+            return
+        notes.detail(
+            "*",
+            f"Answered by {response.target_id} in {duration(seconds * 1000)}, waiting for a lease included "
+            f"(request {response.request_id})",
+        )
+        notes.detail("<", f"{response.status} {response.reason}".rstrip())
+        for name, value in response.headers.multi_items():
+            notes.detail("<", f"{name}: {masked_header(name, value)}")
+        notes.detail("<")
+
+    def end(self, received: int, seconds: float, total: float) -> None:
+        """The body is complete: its size as it came, how long it took, and how long all of it took."""
+        self._notes.detail(
+            "*", f"Body of {size(received)} in {duration(seconds * 1000)}; {duration(total * 1000)} in all"
+        )
