@@ -24,7 +24,7 @@ from verser2_guest_python.peer.proxy import Proxy
 from verser2_guest_python.peer.tls import TlsFiles
 
 from .lifecycle import Listeners
-from .session import GuestSession
+from .session import GuestSession, lost_within
 
 _log = logging.getLogger("verser2_guest_python.guest")
 
@@ -257,7 +257,7 @@ class Keeper:
             await asyncio.shield(self._retire(old, drain=True))
             await self._connect_again(None)
             return
-        while not await _lost_within(old.session, delay):
+        while not await lost_within(old.session, delay):
             try:
                 await self._open(self._free_id())
             except VerserError as error:
@@ -321,15 +321,3 @@ class Keeper:
                 task.cancel()
             if pending:
                 await asyncio.wait(pending)
-
-
-async def _lost_within(session: Session, seconds: float) -> bool:
-    """Waits so long, or until the session is lost."""
-    if seconds <= 0 or session.lost is not None:
-        return session.lost is not None
-    try:
-        async with asyncio.timeout(seconds):
-            await session.wait_lost()
-    except TimeoutError:
-        return False
-    return True

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from verser2_guest_python.errors import RevocationFailedError, VerserError
 from verser2_guest_python.http2 import ConnectionLost, ErrorCode, FieldBlock, Http2Error, Session, Stream
 from verser2_guest_python.peer.address import HostAddress
-from verser2_guest_python.peer.dial import exchange, peer_block, verser_error
+from verser2_guest_python.peer.dial import converse, exchange, peer_block, verser_error
 from verser2_guest_python.wire.names import EXTENSIONS
 from verser2_guest_python.wire.registration import (
     GUEST,
@@ -29,8 +29,13 @@ from .websocket_leases import WebSocketLeases
 
 _log = logging.getLogger("verser2_guest_python.guest")
 
+_JSON_FIELDS = ((b"content-type", b"application/json"),)
+
 CANCEL_SECONDS = 5.0
 """How long an app that was cancelled may take to end."""
+QUEUE_SECONDS = 5.0
+"""How long a Host lets a request wait for a lease (protocol.md §5)."""
+_SPARE_STREAMS = 32  # where a Host allows fewer, none is held back for a revocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class GuestSession:
         self._settled = asyncio.Event()  # a request or a WebSocket has ended
         self._keepalive: asyncio.Task[None] | None = None
         self._control: Stream | None = None
+        self._revocation: Stream | None = None
         self.leases = HttpLeases(
             self,
             self._block(b"/verser/guest/lease"),
@@ -106,9 +112,7 @@ class GuestSession:
         """
         body = encode_registration(Registration(self.peer_id, GUEST, domains))
         block = peer_block(self.address, b"/verser/register")
-        status, answer = await exchange(
-            self.session, block, ((b"content-type", b"application/json"),), body, timeout=timeout
-        )
+        status, answer = await exchange(self.session, block, _JSON_FIELDS, body, timeout=timeout)
         self.extensions = parse_registration_answer(status, answer).extensions
         self.binds_brokers = not self.extensions.isdisjoint(EXTENSIONS)
         if self.dispatcher.limits_proxy_headers and not self.binds_brokers:
@@ -119,6 +123,7 @@ class GuestSession:
         block = self._block(b"/verser/guest/control")
         try:
             self._control = self.session.open(block, listener=self._on_control)
+            self._hold_revocation_back()
         except Http2Error as error:  # the Host has taken leave already
             raise verser_error(error) from error
         self.leases.start()
@@ -129,6 +134,26 @@ class GuestSession:
         stream.take()
         if stream.ended or (stream.error is not None and self.session.lost is None):
             self.give_up("the Host ended the control stream")
+
+    def _hold_revocation_back(self) -> None:
+        """Opens the stream on which to revoke the routes after GOAWAY, when no other can be opened.
+
+        Without it a Host that sends GOAWAY and lives on would send requests here until the session ends, and
+        for as long as it keeps the routes of a lost Guest. Hosts of this project send GOAWAY only when they
+        close, and end a stream on which nothing comes.
+        """
+        if not self.binds_brokers and self.session.peer_max_concurrent_streams >= _SPARE_STREAMS:
+            self._revocation = self.session.open(
+                self._block(b"/verser/guest/revoke"), _JSON_FIELDS, listener=self._on_revocation
+            )
+
+    def _on_revocation(self, stream: Stream) -> None:
+        """The Host did not want to wait."""
+        if stream.error is not None or stream.ended:
+            stream.listener = self._revocation = None
+            stream.discard()
+            if not stream.closed and not stream.write_ended:
+                stream.write_now(b"", end=True)
 
     def keep_alive(self, interval: float, timeout: float) -> None:
         """Sends a PING every `interval` seconds; a Host that does not answer in time is gone."""
@@ -150,13 +175,14 @@ class GuestSession:
 
     async def revoke(self, domains: tuple[str, ...], *, timeout: float = 10.0) -> RevocationAnswer:
         """Asks the Host to send no new requests for `domains`; raises RevocationFailedError."""
-        status, body = await exchange(
-            self.session,
-            self._block(b"/verser/guest/revoke"),
-            ((b"content-type", b"application/json"),),
-            encode_revocation(domains),
-            timeout=timeout,
-        )
+        asked = encode_revocation(domains)
+        spare = self._revocation
+        if spare is not None and self.session.closing:
+            spare.listener = self._revocation = None
+            status, body = await converse(spare, asked, timeout=timeout)
+        else:
+            block = self._block(b"/verser/guest/revoke")
+            status, body = await exchange(self.session, block, _JSON_FIELDS, asked, timeout=timeout)
         answer = parse_revocation_answer(status, body)
         if answer.status == "error":
             raise RevocationFailedError(
@@ -182,15 +208,21 @@ class GuestSession:
             _log.warning("The drain took longer than %g s: cutting off %d requests", timeout, self.active)
 
     async def _take_leave(self, domains: tuple[str, ...]) -> None:
+        revoked = not domains
         if domains:
             try:
                 await self.revoke(domains)
+                revoked = True
             except VerserError as error:
                 if self.session.lost is not None:
                     raise
                 _log.warning("Draining although the routes could not be revoked: %s", error.message)
         self.leases.drain()
         await self._barrier()
+        if revoked and self.leases.exhausted:
+            # What still waits at the Host gets no lease here. It had better end there, as a request that
+            # no app has seen, than with this session (protocol.md §14)
+            await lost_within(self.session, QUEUE_SECONDS)
         self.leases.end_idle()
         self.websockets.restart()
 
@@ -260,3 +292,15 @@ class GuestSession:
         """No new requests can come here: the Guest should move to another session."""
         if not self.over.done():
             self.over.set_result(reason)
+
+
+async def lost_within(session: Session, seconds: float) -> bool:
+    """Waits so long, or until the session is lost; returns whether it is."""
+    if seconds <= 0 or session.lost is not None:
+        return session.lost is not None
+    try:
+        async with asyncio.timeout(seconds):
+            await session.wait_lost()
+    except TimeoutError:
+        return False
+    return True

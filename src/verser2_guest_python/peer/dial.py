@@ -175,6 +175,13 @@ async def exchange(
         stream = session.open(block, extra, end=not body)
     except Http2Error as error:
         raise verser_error(error) from error
+    return await converse(stream, body, timeout=timeout)
+
+
+async def converse(
+    stream: Stream, body: bytes, *, timeout: float = DEFAULT_CONNECT_TIMEOUT_SECONDS
+) -> tuple[int, bytes]:
+    """An `exchange` on a stream that is open already, and on which nothing was sent."""
     try:
         async with asyncio.timeout(timeout):
             return await _converse(stream, body)
