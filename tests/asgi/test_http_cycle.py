@@ -118,7 +118,9 @@ async def test_what_may_be_left_out_has_its_default(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [bytearray(b"abc"), memoryview(b"abc"), type("Bytes", (bytes,), {})(b"abc")], ids=repr
+    "data",
+    [bytearray(b"abc"), memoryview(b"abc"), type("Bytes", (bytes,), {})(b"abc")],
+    ids=["bytearray", "memoryview", "a kind of bytes"],
 )
 async def test_anything_that_holds_bytes_is_a_body(data: Any) -> None:
     cycle, exchange = await run(sending(START, body(data)))
