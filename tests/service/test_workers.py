@@ -214,14 +214,24 @@ async def test_web_concurrency_counts_and_each_line_says_whose_it_is(place: Plac
 def namespaces_are_permitted() -> bool:
     if shutil.which("unshare") is None:
         return False
-    return subprocess.run(["unshare", "-pf", "true"], capture_output=True).returncode == 0
+    return (
+        subprocess.run(["unshare", "--pid", "--fork", "--kill-child", "true"], capture_output=True).returncode
+        == 0
+    )
 
 
 @pytest.mark.skipif(
     not namespaces_are_permitted(), reason="needs the right to make a namespace (unshare --pid --fork)"
 )
 async def test_as_the_first_process_of_a_container_it_reaps_orphans(place: Place) -> None:
-    arguments = ["unshare", "-pf", *COMMAND, *place.arguments("team", "--workers", "2")]
+    arguments = [
+        "unshare",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        *COMMAND,
+        *place.arguments("team", "--workers", "2"),
+    ]
     with Running(arguments, env=place.env()) as process:
         await registered(process, "team-1", "team-2")
         assert '"pid":1' in process.says('"supervising"')
