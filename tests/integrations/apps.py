@@ -138,7 +138,7 @@ def make_starlette(diary: Diary) -> Starlette:
 
     async def redirect(request: Request) -> Response:
         status = int(request.query_params.get("status", "302"))
-        return RedirectResponse(request.query_params["to"], status_code=status)
+        return RedirectResponse(request.query_params.get("to", "/redirect"), status_code=status)
 
     async def login(request: Request) -> Response:
         response = PlainTextResponse("logged in")

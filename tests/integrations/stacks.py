@@ -64,6 +64,13 @@ async def broker_behind(app: Any, certs: Certificates, **options: Any) -> AsyncI
         yield broker
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits until the condition holds."""
+    async with asyncio.timeout(END_SECONDS):
+        while not condition():  # noqa: ASYNC110 - anything may be the condition
+            await asyncio.sleep(0.005)
+
+
 @dataclass
 class ThreadedStack:
     """A Host and a Guest in the loop of another thread."""
@@ -83,13 +90,7 @@ class ThreadedStack:
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Waits in the other thread until the condition, which is looked at there, holds."""
-
-        async def wait() -> None:
-            async with asyncio.timeout(END_SECONDS):
-                while not condition():  # noqa: ASYNC110 - anything may be the condition
-                    await asyncio.sleep(0.005)
-
-        self.run(wait())
+        self.run(until(condition))
 
 
 @contextmanager

@@ -61,6 +61,11 @@ class SyncVerserBroker:
         return self._broker.broker_id
 
     @property
+    def inner(self) -> VerserBroker:
+        """The Broker that is used in the loop: not to be used outside of it."""
+        return self._broker
+
+    @property
     def connected(self) -> bool:
         """Whether there is a session, so that requests can be made."""
         return self._broker.connected
