@@ -10,7 +10,8 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 BLOCK = b"x" * 65_536
 
@@ -168,6 +169,19 @@ def make_starlette(diary: Diary) -> Starlette:
 
         return StreamingResponse(body(), headers={"content-length": str(10 * len(BLOCK))})
 
+    async def talk(socket: WebSocket) -> None:
+        """Says back what is said, until it is told to go."""
+        await socket.accept(subprotocol=next(iter(socket.scope["subprotocols"]), None))
+        while (message := await socket.receive())["type"] == "websocket.receive":
+            if message.get("text") == "go":
+                await socket.close(4_001, "as you said")
+                return
+            await socket.send({"type": "websocket.send", **{k: message.get(k) for k in ("text", "bytes")}})
+        diary.events.append(f"talked: {message['code']}")
+
+    async def shut(socket: WebSocket) -> None:
+        await socket.close()
+
     everything = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     return Starlette(
         routes=[
@@ -187,6 +201,8 @@ def make_starlette(diary: Diary) -> Starlette:
             Route("/status/{status}", status),
             Route("/fail", fail),
             Route("/cut", cut),
+            WebSocketRoute("/talk", talk),
+            WebSocketRoute("/shut", shut),
         ]
     )
 

@@ -48,20 +48,11 @@ class Stack:
     broker: SyncVerserBroker
 
 
-@pytest.fixture(scope="module")
-def shared(certs: Certificates) -> Iterator[tuple[Diary, ThreadedStack]]:
-    diary = Diary()
-    with threaded_stack(make_app(diary), certs) as threaded:
-        yield diary, threaded
-
-
 @pytest.fixture
 def stack(shared: tuple[Diary, ThreadedStack]) -> Iterator[Stack]:
     diary, threaded = shared
-    diary.turn_page()
     with SyncVerserBroker(threaded.broker(broker_id=BROKER_ID)) as broker:
         yield Stack(diary, threaded, broker)
-    threaded.until(lambda: diary.active == 0)
     assert broker_threads() == []
 
 

@@ -14,10 +14,9 @@ import httpx
 import httpx2
 import pytest
 
-from tests.integrations.apps import BLOCK, Diary, make_app
+from tests.integrations.apps import BLOCK, Diary
 from tests.integrations.clients import URL
-from tests.integrations.stacks import DOMAIN, END_SECONDS, ThreadedStack, threaded_stack
-from tests.support.certificates import Certificates
+from tests.integrations.stacks import DOMAIN, END_SECONDS, ThreadedStack
 from verser2_guest_python import DisconnectedTargetError, MissingGuestError, create_verser_broker
 from verser2_guest_python.integrations.httpx import SyncVerserTransport
 from verser2_guest_python.integrations.sync import SyncVerserBroker
@@ -32,24 +31,15 @@ class Stack:
     client: Any
 
 
-@pytest.fixture(scope="module")
-def shared(certs: Certificates) -> Iterator[tuple[Diary, ThreadedStack]]:
-    diary = Diary()
-    with threaded_stack(make_app(diary), certs) as threaded:
-        yield diary, threaded
-
-
 @pytest.fixture(params=[httpx2, httpx], ids=["httpx2", "httpx"])
 def stack(request: pytest.FixtureRequest, shared: tuple[Diary, ThreadedStack]) -> Iterator[Stack]:
     diary, threaded = shared
-    diary.turn_page()
     library = request.param
     with (
         SyncVerserBroker(threaded.broker()) as broker,
         library.Client(transport=SyncVerserTransport(broker), base_url=URL, timeout=END_SECONDS) as client,
     ):
         yield Stack(library, diary, threaded, broker, client)
-    threaded.until(lambda: diary.active == 0)
 
 
 def test_a_request_and_its_answer(stack: Stack) -> None:

@@ -7,21 +7,23 @@ made in the loop of a thread that this object owns.
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 from warnings import warn
 
 from verser2_guest_python.broker.body import UNSET, request_body
 from verser2_guest_python.broker.broker import DEFAULT_ROUTE_TIMEOUT_SECONDS, VerserBroker
+from verser2_guest_python.broker.changes import RouteChanges
 from verser2_guest_python.broker.listeners import RouteListener
-from verser2_guest_python.broker.request import RequestOptions
+from verser2_guest_python.broker.request import RequestHeaders, RequestOptions
 from verser2_guest_python.broker.routes import BrokerRoute
 from verser2_guest_python.errors import VerserUsageError
 
 from .caller_body import caller_body
 from .loop_thread import ErrandSource, LoopFactory, LoopThread
 from .sync_response import SyncVerserResponse
+from .sync_websocket import SyncRouteChanges, SyncVerserWebSocket
 
 _CONTENT_LENGTH: Final = "content-length"
 
@@ -184,6 +186,43 @@ class SyncVerserBroker:
                 self.run(end)
 
         return end_here
+
+    def routes(self) -> SyncRouteChanges:
+        """Each `RouteChange` from now on, as an iterator that waits for the next, until this is closed."""
+
+        async def subscribe(broker: VerserBroker) -> RouteChanges:
+            return broker.routes()
+
+        return SyncRouteChanges(self, self.run(subscribe))
+
+    # --- WebSockets -------------------------------------------------------------------------
+
+    def websocket(
+        self,
+        url: str,
+        *,
+        protocol: str | None = None,
+        subprotocols: Iterable[str] | None = None,
+        headers: RequestHeaders | None = None,
+        route_domain: str | None = None,
+        timeout: float | None = None,
+        lease_timeout: float | None = None,
+    ) -> SyncVerserWebSocket:
+        """Opens a WebSocket; arguments, and what is raised, are those of `VerserBroker.websocket`."""
+        opening = self._broker.websocket(
+            url,
+            protocol=protocol,
+            subprotocols=subprotocols,
+            headers=headers,
+            route_domain=route_domain,
+            timeout=timeout,
+            lease_timeout=lease_timeout,
+        )
+        return SyncVerserWebSocket(self, self.run_coroutine(opening))
+
+    def web_socket(self, url: str, **options: Any) -> SyncVerserWebSocket:
+        """The same as `websocket`."""
+        return self.websocket(url, **options)
 
     # --- Requests ---------------------------------------------------------------------------
 
