@@ -19,15 +19,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from verser2_guest_python.broker.broker import VerserBroker, create_verser_broker
-    from verser2_guest_python.broker.response import VerserBrokerResponse
+    from verser2_guest_python.broker.headers import ResponseHeaders
+    from verser2_guest_python.broker.listeners import RouteChange
+    from verser2_guest_python.broker.response import VerserBrokerResponse, VerserStatusError
+    from verser2_guest_python.broker.routes import BrokerRoute
+    from verser2_guest_python.broker.websocket import VerserBrokerWebSocket
     from verser2_guest_python.errors import (
         AuthorizationDeniedError,
         CertificateVerificationError,
+        ConnectFailure,
         DisconnectedTargetError,
         InvalidRegistrationError,
         LeaseTimeoutError,
         LocalHandlerFailureError,
         MissingGuestError,
+        RequestHeadTooLargeError,
         RequestTimeoutError,
         RevocationFailedError,
         RouteLoopError,
@@ -42,8 +48,14 @@ if TYPE_CHECKING:
         VerserUsageError,
         VerserWebSocketError,
     )
-    from verser2_guest_python.guest.guest import VerserGuest, create_verser_guest
+    from verser2_guest_python.guest.direct import DispatchedResponse
+    from verser2_guest_python.guest.guest import create_verser_guest
+    from verser2_guest_python.guest.lifecycle import GuestEvent
+    from verser2_guest_python.guest.verser_guest import VerserGuest
+    from verser2_guest_python.host.authorization import Applicant, Authorization
+    from verser2_guest_python.host.events import HostEvent
     from verser2_guest_python.host.host import VerserHost, create_verser_host
+    from verser2_guest_python.host.limits import HostLimits
 
 VERSER2_GUEST_PYTHON_PACKAGE_NAME: Final = "@signicode/verser2-guest-python"
 """Name of this package in an npm workspace; the Python distribution is `verser2-guest-python`."""
@@ -52,27 +64,40 @@ _DISTRIBUTION: Final = "verser2-guest-python"
 
 __all__ = [
     "VERSER2_GUEST_PYTHON_PACKAGE_NAME",
+    "Applicant",
+    "Authorization",
     "AuthorizationDeniedError",
+    "BrokerRoute",
     "CertificateVerificationError",
+    "ConnectFailure",
     "DisconnectedTargetError",
+    "DispatchedResponse",
+    "GuestEvent",
+    "HostEvent",
+    "HostLimits",
     "InvalidRegistrationError",
     "LeaseTimeoutError",
     "LocalHandlerFailureError",
     "MissingGuestError",
+    "RequestHeadTooLargeError",
     "RequestTimeoutError",
+    "ResponseHeaders",
     "RevocationFailedError",
+    "RouteChange",
     "RouteLoopError",
     "StreamFailureError",
     "UnsafeRetryError",
     "UpstreamUnavailableError",
     "VerserBroker",
     "VerserBrokerResponse",
+    "VerserBrokerWebSocket",
     "VerserConfigurationError",
     "VerserConnectionError",
     "VerserError",
     "VerserGuest",
     "VerserHost",
     "VerserProtocolError",
+    "VerserStatusError",
     "VerserTimeoutError",
     "VerserUsageError",
     "VerserWebSocketError",
@@ -85,10 +110,21 @@ __all__ = [
 # Where a name lives when it is not an error
 _MODULES: Final = MappingProxyType(
     {
+        "Applicant": "host.authorization",
+        "Authorization": "host.authorization",
+        "BrokerRoute": "broker.routes",
+        "DispatchedResponse": "guest.direct",
+        "GuestEvent": "guest.lifecycle",
+        "HostEvent": "host.events",
+        "HostLimits": "host.limits",
+        "ResponseHeaders": "broker.headers",
+        "RouteChange": "broker.listeners",
         "VerserBroker": "broker.broker",
         "VerserBrokerResponse": "broker.response",
-        "VerserGuest": "guest.guest",
+        "VerserBrokerWebSocket": "broker.websocket",
+        "VerserGuest": "guest.verser_guest",
         "VerserHost": "host.host",
+        "VerserStatusError": "broker.response",
         "create_verser_broker": "broker.broker",
         "create_verser_guest": "guest.guest",
         "create_verser_host": "host.host",

@@ -23,7 +23,6 @@ from tests.docs.markdown import (
     name_of,
     prose_of,
 )
-from verser2_guest_python import errors
 from verser2_guest_python.cli.main import PROGRAM_NAME, program
 from verser2_guest_python.service.environment import SECRETS, variables
 from verser2_guest_python.service.exit_codes import ExitCode
@@ -137,7 +136,7 @@ def test_every_error_is_listed() -> None:
     public = {name for name in verser2_guest_python.__all__ if name.endswith("Error")}
     assert public - set(listed) == {"VerserError", "VerserTimeoutError"}
     for name, codes in listed.items():
-        assert getattr(errors, name).default_code in codes
+        assert getattr(verser2_guest_python, name).default_code in codes
 
 
 def test_every_other_name_of_a_variable_is_told() -> None:
