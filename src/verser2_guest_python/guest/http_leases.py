@@ -32,6 +32,7 @@ _REFILL_MAX_DELAY_SECONDS = 2.0
 _OTHER_STREAMS = 8  # of what the Host allows, kept for revocation and WebSockets …
 _OTHER_STREAMS_SHARE = 4  # … but at most a quarter of it
 _HANDOVER_STREAM_IDS = 1 << 20  # left for the time of a handover, and for a drain behind it
+_REVOCATION_STREAMS = 8  # of these ids no lease takes the last ones: the routes have to be revoked
 
 
 class HttpLeases:
@@ -66,7 +67,7 @@ class HttpLeases:
     @property
     def final(self) -> bool:
         """Whether no further lease can be opened, nor anything else be asked of the Host."""
-        return self._session.closing or not self._session.ids_left
+        return self._session.closing or self._session.ids_left <= _REVOCATION_STREAMS
 
     @property
     def exhausted(self) -> bool:
@@ -105,8 +106,13 @@ class HttpLeases:
             return
         allowed = session.peer_max_concurrent_streams
         room = allowed - session.open_streams - max(1, min(_OTHER_STREAMS, allowed // _OTHER_STREAMS_SHARE))
+        if room > missing:
+            room = missing
+        if room > session.ids_left - _REVOCATION_STREAMS:
+            room = session.ids_left - _REVOCATION_STREAMS
+            self._guest_session.give_up("the session's stream ids run out")
         try:
-            for _ in range(min(missing, room)):
+            for _ in range(room):
                 self._count += 1
                 lease_id = (b"x-verser-lease-id", b"%d" % self._count)
                 stream = session.open(self._block, (lease_id,), listener=self._on_opened)

@@ -72,20 +72,23 @@ class Keepers:
             VerserConnectionError: not registered anywhere.
             VerserError: no Host has revoked anything.
         """
-        sessions = self.sessions
-        if not sessions:
-            raise VerserConnectionError("The Guest is not connected: there are no routes to revoke.")
+        asked: list[GuestSession] = []
         failed: dict[str, str] = {}
         errors: list[VerserError] = []
-        answers = await asyncio.gather(*(one.revoke(domains) for one in sessions), return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, VerserError):
-                errors.append(answer)
-            elif isinstance(answer, BaseException):
-                raise answer
-            else:
-                failed.update(answer.failed)
-        if len(errors) == len(sessions):
+        # Again for a session that has registered meanwhile. One that registers later reads what is left
+        while sessions := [one for one in self.sessions if one not in asked]:
+            asked += sessions
+            answers = await asyncio.gather(*(one.revoke(domains) for one in sessions), return_exceptions=True)
+            for answer in answers:
+                if isinstance(answer, VerserError):
+                    errors.append(answer)
+                elif isinstance(answer, BaseException):
+                    raise answer
+                else:
+                    failed.update(answer.failed)
+        if not asked:
+            raise VerserConnectionError("The Guest is not connected: there are no routes to revoke.")
+        if len(errors) == len(asked):
             raise errors[0]
         for error in errors:
             if isinstance(error, RevocationFailedError):  # one that was lost registers without them
