@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
+
+from tests.cli.warm import WarmProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (str(Path(sys.executable).with_name("verser2-guest")),)
@@ -31,15 +34,33 @@ def run(
     data: bytes | None = None,
     cwd: Path = ROOT,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs `verser2-guest` to its end."""
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        input=data if data is not None else b"",
-        capture_output=True,
-        env=environment(**(env or {})),
-        cwd=cwd,
-        timeout=WAIT_SECONDS,
-    )
+    """Runs `verser2-guest` to its end, from a warm start."""
+    command = [*COMMAND, *map(str, arguments)]
+    with tempfile.TemporaryFile() as stdin:
+        stdin.write(data or b"")
+        stdin.seek(0)
+        process = WarmProcess(command, stdin=stdin.fileno(), env=environment(**(env or {})), cwd=cwd)
+    said: dict[str, bytes] = {}
+
+    def read(name: str, stream: IO[bytes]) -> None:
+        with stream:
+            said[name] = stream.read()
+
+    readers = [
+        threading.Thread(target=read, args=("stdout", process.stdout)),
+        threading.Thread(target=read, args=("stderr", process.stderr)),
+    ]
+    for reader in readers:
+        reader.start()
+    try:
+        code = process.wait(WAIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    finally:
+        for reader in readers:
+            reader.join(WAIT_SECONDS)
+    return subprocess.CompletedProcess(command, code, said["stdout"], said["stderr"])
 
 
 def fails(
@@ -71,16 +92,24 @@ class Running:
         env: Mapping[str, str] | None = None,
         cwd: Path = ROOT,
         own_group: bool = False,
+        warm: bool = False,
     ) -> None:
-        self._process = subprocess.Popen(
-            [str(argument) for argument in arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment(**(env or {})),
-            cwd=cwd,
-            start_new_session=own_group,
-        )
+        command = [str(argument) for argument in arguments]
+        variables = environment(**(env or {}))
+        self._process: subprocess.Popen[bytes] | WarmProcess
+        if warm:
+            with Path(os.devnull).open("rb") as nothing:
+                self._process = WarmProcess(command, stdin=nothing.fileno(), env=variables, cwd=cwd)
+        else:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=variables,
+                cwd=cwd,
+                start_new_session=own_group,
+            )
         self._changed = threading.Condition()
         self.stdout: list[str] = []
         self.stderr: list[str] = []
@@ -109,15 +138,15 @@ class Running:
         thread.start()
         return thread
 
-    def says(self, *words: str, where: str = "stderr") -> str:
-        """The first line with all of these words; waits for it."""
+    def says(self, *words: str, where: str = "stderr", times: int = 1) -> str:
+        """The first line with all of these words, or a later one (`times`); waits for it."""
         deadline = time.monotonic() + WAIT_SECONDS
         lines = getattr(self, where)
         with self._changed:
             while True:
-                for line in lines:
-                    if all(word in line for word in words):
-                        return str(line)
+                found = [line for line in lines if all(word in line for word in words)]
+                if len(found) >= times:
+                    return str(found[times - 1])
                 ended = not any(reader.is_alive() for reader in self._readers)
                 left = deadline - time.monotonic()
                 assert left > 0, f"{words} not said within {WAIT_SECONDS:g} s:\n{self.transcript()}"
@@ -167,8 +196,8 @@ class Running:
 
 
 def start(*arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Running:
-    """Starts `verser2-guest`."""
-    return Running([*COMMAND, *arguments], env=env, cwd=cwd)
+    """Starts `verser2-guest`, warm."""
+    return Running([*COMMAND, *arguments], env=env, cwd=cwd, warm=True)
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from tests.support.certificates import Certificates
 
 APPS = Path(__file__).parent / "apps"
 HERE = ("--app-dir", str(APPS))
-ANYWHERE = ("--host-url", "https://localhost:1", "--guest-id", "g", "--domain", "g.test")
+NAMED = ("--guest-id", "g", "--domain", "g.test")
+ANYWHERE = ("--host-url", "https://localhost:1", *NAMED)
 
 
 def guest(stage: Stage, app: str, name: str, *more: str | Path) -> tuple[str | Path, ...]:
@@ -120,15 +121,15 @@ def test_files_that_cannot_be_used(stage: Stage) -> None:
     fails(78, str(certs.broker_key), arguments=guest(stage, "small:app", "f", *CONSOLE, *pair))
 
 
-def test_a_host_that_is_not_there_ends_it_when_asked_to(stage: Stage) -> None:
+def test_a_host_that_is_not_there_ends_it_when_asked_to() -> None:
     url = f"https://127.0.0.1:{free_port()}"
     more = ("--host-url", url, "--exit-on-connect-failure", *CONSOLE)
-    fails(7, url.removeprefix("https://"), arguments=guest(stage, "small:app", "u", *more))
+    fails(7, url.removeprefix("https://"), arguments=("small:app", *HERE, *NAMED, *more))
 
 
-def test_in_json_the_reason_is_the_last_line(stage: Stage) -> None:
+def test_in_json_the_reason_is_the_last_line() -> None:
     url = f"https://127.0.0.1:{free_port()}"
-    result = run(*guest(stage, "small:app", "u", "--host-url", url, "--exit-on-connect-failure"))
+    result = run("small:app", *HERE, *NAMED, "--host-url", url, "--exit-on-connect-failure")
     *_, last = [json.loads(line) for line in result.stderr.splitlines()]
     assert result.returncode == 7
     assert (last["event"], last["level"], last["exit_code"]) == ("stopped", "error", 7)
@@ -143,7 +144,7 @@ def test_trust_is_refused_at_once(stage: Stage) -> None:
 def test_a_certificate_for_another_name(certs: Certificates) -> None:
     with host_process(certs.other_name, certs.other_name_key) as port:
         where = ("--host-url", f"https://localhost:{port}", "--tls-ca-file", certs.ca)
-        fails(60, "localhost", arguments=("small:app", *HERE, *ANYWHERE, *where, *CONSOLE))
+        fails(60, "localhost", arguments=("small:app", *HERE, *NAMED, *where, *CONSOLE))
 
 
 def test_a_name_that_is_taken_ends_it_when_asked_to(stage: Stage) -> None:
@@ -286,7 +287,7 @@ def test_a_signal_while_the_app_starts(stage: Stage) -> None:
 def test_a_host_that_comes_later_is_found(certs: Certificates) -> None:
     port = free_port()
     where = ("--host-url", f"https://localhost:{port}", "--tls-ca-file", certs.ca)
-    with start("small:app", *HERE, *ANYWHERE, *where) as process:
+    with start("small:app", *HERE, *NAMED, *where) as process:
         process.says('"reconnecting"', f"localhost:{port}")
         with host_process(certs.host, certs.host_key, str(port)):
             process.says('"registered"')

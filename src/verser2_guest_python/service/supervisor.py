@@ -235,7 +235,7 @@ class Supervisor:
             return False
         new = await self._begin(slot)
         if not await new.wait_ready():
-            if slot in self._current and not self._stopping.is_set():
+            if slot in self._current and not new.was_stopped:
                 reason = new.failure or "the new one ended before it was registered"
                 self._log.error("worker not replaced", guest_id=self._current[slot].peer_id, reason=reason)
             return False

@@ -46,6 +46,7 @@ class WorkerProcess:
         peer_id: the id that it registers as.
         peer_ids: all the ids that it may be registered as: a handover of its own takes another.
         failure: why it failed, as it told itself; "" if it did not.
+        was_stopped: it was told to drain, so that its end is no surprise.
         worn_out: set when it has served `limit_max_requests`, and wants to be replaced.
     """
 
@@ -56,6 +57,7 @@ class WorkerProcess:
         self.peer_id = peer_id
         self.peer_ids = {peer_id}
         self.failure = ""
+        self.was_stopped = False
         self.state = WorkerState.STARTING
         self.started_at = time.monotonic()
         self.worn_out = asyncio.Event()
@@ -134,6 +136,7 @@ class WorkerProcess:
 
     def stop(self) -> None:
         """Tells it to drain; told twice, it ends at once."""
+        self.was_stopped = True
         if self.state is not WorkerState.GONE:
             self.state = WorkerState.STOPPING
             self._send_signal(signal.SIGTERM)
