@@ -37,6 +37,7 @@ async def test_registration(certs: Certificates) -> None:
         async with broker_at(host, certs, registration_token="let me in") as broker:
             assert broker.connected
             assert broker.get_routes() == []
+            assert all(seconds > 0 for seconds in broker.connect_times)
         (registration,) = host.registrations
         assert (registration.peer_id, registration.role) == ("broker-a", "broker")
         assert registration.token == "let me in"
@@ -162,6 +163,8 @@ async def test_client_certificates(certs: Certificates) -> None:
         {"connect_timeout": 0},
         {"ping_interval": -1},
         {"timeout": 0},
+        {"total_timeout": 0},
+        {"reconnect_max_delay": 0},
     ],
 )
 def test_options_that_cannot_be(options: dict[str, object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from typing import Any
 
 import pytest
@@ -215,6 +216,48 @@ async def test_the_time_limit_holds_between_two_pieces_of_a_body(certs: Certific
         with pytest.raises(RequestTimeoutError, match="next piece"):
             await response.read()
         assert isinstance(await stream.wait_error(), StreamReset)
+
+
+@pytest.mark.both_loops
+async def test_a_limit_for_all_of_it(certs: Certificates) -> None:
+    async with scripted(certs, broker={"total_timeout": 0.3}) as (host, broker):
+        call = asyncio.create_task(broker.get(URL))
+        stream = await host.accept("/verser/request")
+        with pytest.raises(RequestTimeoutError, match=r"within 0\.3 s"):
+            await call
+        call = asyncio.create_task(broker.get(URL, timeout=60))
+        stream = await host.accept("/verser/request")
+        send_head(stream, 200)
+        response = await call
+
+        async def drip() -> None:
+            while True:
+                await stream.write(b"x")
+                await asyncio.sleep(0.01)
+
+        dripping = asyncio.create_task(drip())
+        with pytest.raises(RequestTimeoutError, match="not complete within its total_timeout"):
+            await response.read()
+        assert isinstance(await stream.wait_error(), StreamReset)
+        await asyncio.wait([dripping])
+        dripping.exception()
+
+
+async def test_limits_may_be_lifted_for_one_request(certs: Certificates) -> None:
+    limits = {"timeout": 0.01, "total_timeout": 0.01}
+    async with scripted(certs, broker=limits) as (host, broker):
+        call = asyncio.create_task(broker.get(URL, timeout=math.inf, total_timeout=math.inf))
+        stream = await host.accept("/verser/request")
+        await asyncio.sleep(0.05)
+        send_head(stream, 200)
+        response = await call
+        reading = asyncio.create_task(response.read())
+        await asyncio.sleep(0.05)
+        await stream.write(b"late", end=True)
+        assert await reading == b"late"
+        for wrong in ({"timeout": 0}, {"total_timeout": -1}):
+            with pytest.raises(VerserUsageError, match="timeout"):
+                await broker.get(URL, **wrong)
 
 
 async def test_a_timeout_error_of_the_callers_body_stays_what_it_is(certs: Certificates) -> None:

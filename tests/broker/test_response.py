@@ -171,6 +171,19 @@ async def test_lines(certs: Certificates) -> None:
         assert [line async for line in lines] == ["thrée"]
 
 
+async def test_lines_in_another_charset(certs: Certificates) -> None:
+    async with scripted(certs) as (host, broker):
+        call = asyncio.create_task(broker.get(URL))
+        stream = await host.accept("/verser/request")
+        send_head(stream, 200, {"content-type": "text/plain; charset=utf-16"})
+        response = await call
+        lines = response.aiter_lines()
+        for byte in "ö\r\nਊ\n".encode("utf-16") + b"\x0d":  # U+0A0A is made of two newline bytes
+            await stream.write(bytes([byte]))
+        await stream.write(b"", end=True)
+        assert [line async for line in lines] == ["ö", "ਊ", "\ufffd"]
+
+
 @pytest.mark.parametrize("way", ["aclose", "async with", "break", "garbage"])
 async def test_a_response_given_up_cancels_the_rest(certs: Certificates, way: str) -> None:
     async with scripted(certs) as (host, broker):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 
 import pytest
@@ -267,6 +268,75 @@ class TestListeners:
             await host.say_routes(*ROUTES, ("guest-b", "b.test"))
             await answer(await host.accept("/verser/request"), 200, (), b"hello")
             await closed.wait()
+
+
+class TestIterator:
+    @pytest.mark.both_loops
+    async def test_changes_come_in_order_until_the_broker_is_closed(self, certs: Certificates) -> None:
+        async with scripted(certs) as (host, broker):
+            changes = broker.routes()
+            await host.say_routes(("guest-b", DOMAIN))
+            assert brief(await anext(changes)) == ("removed", "guest-a", None)
+            assert brief(await anext(changes)) == ("added", "guest-b", None)
+            waiting = asyncio.create_task(anext(changes))
+            await host.say_lifecycle(("degraded", "guest-b", DOMAIN, "disconnected"))
+            assert brief(await waiting) == ("degraded", "guest-b", "disconnected")
+            await host.say_routes()
+            await in_step(host)
+            waiting = asyncio.create_task(anext(changes))
+            await broker.close()
+            assert brief(await waiting) == ("removed", "guest-b", None)
+            assert [change async for change in changes] == []
+
+    async def test_it_can_be_ended_and_cancelled(self, certs: Certificates) -> None:
+        async with scripted(certs) as (host, broker):
+            async with broker.routes() as changes:
+                waiting = asyncio.create_task(anext(changes))
+                await asyncio.sleep(0)
+                waiting.cancel()
+                await asyncio.wait([waiting])
+                await host.say_routes()
+                assert brief(await anext(changes)) == ("removed", "guest-a", None)
+                waiting = asyncio.create_task(anext(changes))
+                await asyncio.sleep(0)
+            with pytest.raises(StopAsyncIteration):
+                await waiting
+            unused = broker.routes()
+            count = len(broker._directory._iterators)
+            del unused
+            gc.collect()
+            assert len(broker._directory._iterators) < count, "one that nobody holds gets no changes"
+
+    async def test_a_slow_one_loses_the_oldest(self, certs: Certificates) -> None:
+        async with scripted(certs) as (host, broker):
+            changes = broker.routes()
+            for number in range(600):
+                await host.say_routes((f"guest-{number}", DOMAIN))
+            await in_step(host)
+            assert changes.dropped == 200
+            await broker.close()
+            assert len([change async for change in changes]) == 1_000
+
+    async def test_it_goes_on_over_sessions(self, certs: Certificates) -> None:
+        async with scripted(certs) as (host, broker):
+            changes = broker.routes()
+            host.routes = []
+            host.session.abort("the test says so")
+            assert brief(await anext(changes)) == ("removed", "guest-a", None)
+
+
+async def test_what_is_said_twice_is_told_once(certs: Certificates) -> None:
+    changes: list[tuple[str, str, str | None]] = []
+    async with scripted(certs) as (host, broker):
+        broker.on_route_change(lambda change: changes.append(brief(change)))
+        for _ in range(2):
+            await host.say_lifecycle(("added", "guest-a", DOMAIN, "registered"))
+            await host.say_lifecycle(("degraded", "guest-a", DOMAIN, "disconnected"))
+        await host.say_lifecycle(("changed", "guest-a", DOMAIN, "updated"))
+        for _ in range(2):
+            await host.say_lifecycle(("removed", "guest-a", DOMAIN, "revoked"))
+        await in_step(host)
+        assert [kind for kind, _, _ in changes] == ["degraded", "added", "degraded", "changed", "removed"]
 
 
 async def test_requests_share_the_load_by_who_has_the_fewest_in_flight(certs: Certificates) -> None:

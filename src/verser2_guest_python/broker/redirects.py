@@ -50,7 +50,10 @@ def _target(before: Target, location: str) -> Target | None:
         text = location.encode("latin-1").decode("utf-8")
     except UnicodeError:
         text = location
-    url = urljoin(f"http://{before.authority}{path}", text.strip())
+    parts = urlsplit(text)
+    if not parts.netloc and (parts.scheme or text.startswith("//")):
+        return None  # `http:there`, `http:///there`, `mailto:…`: nobody reads these alike
+    url = urljoin(f"http://{before.authority}{path}", text)
     if urlsplit(url).scheme not in ("http", "https"):
         return None
     target = parse_target(url)

@@ -7,7 +7,7 @@ choosing, or gives it up half-way.
 from __future__ import annotations
 
 import asyncio
-from codecs import lookup
+from codecs import getincrementaldecoder, lookup
 from collections.abc import AsyncGenerator
 from email.message import Message
 from http import HTTPStatus
@@ -196,8 +196,9 @@ class VerserBrokerResponse:
         if charset is None:
             return None
         try:
+            b"".decode(charset)  # Python also knows codecs that are not about text
             return lookup(charset).name
-        except LookupError:
+        except (LookupError, ValueError):
             return None
 
     def aiter_bytes(self, chunk_size: int = DEFAULT_CHUNK_BYTES) -> AsyncGenerator[bytes, None]:
@@ -209,16 +210,17 @@ class VerserBrokerResponse:
 
     async def aiter_lines(self) -> AsyncGenerator[str, None]:
         """The body as lines of UTF-8 (or of `charset`) without their ends, each as soon as it is whole."""
-        charset = self.charset or "utf-8"
-        pieces: list[bytes] = []  # of the line that has not ended yet
+        decoder = getincrementaldecoder(self.charset or "utf-8")(errors="replace")
+        pieces: list[str] = []  # of the line that has not ended yet
         async for chunk in self.aiter_bytes():
-            first, *others = chunk.split(b"\n")
+            first, *others = decoder.decode(chunk).split("\n")
             pieces.append(first)
             for start in others:
-                yield b"".join(pieces).removesuffix(b"\r").decode(charset, errors="replace")
+                yield "".join(pieces).removesuffix("\r")
                 pieces = [start]
-        if rest := b"".join(pieces):
-            yield rest.decode(charset, errors="replace")
+        pieces.append(decoder.decode(b"", final=True))
+        if rest := "".join(pieces):
+            yield rest
 
     async def aclose(self) -> None:
         """Ends the response. What was not read is cancelled: the app learns of it."""
@@ -275,21 +277,23 @@ class VerserBrokerResponse:
             return chunk
         stream = self._exchange.stream
         timeout, deadline = self._timeout, self._deadline
+        last = False  # whether it is the deadline that runs out first
         if deadline is not None:
             left = deadline - stream.session.loop.time()
             if left <= 0:
-                raise self._too_late()
-            timeout = left if timeout is None else min(timeout, left)
+                raise self._too_late(last=True)
+            if timeout is None or left < timeout:
+                timeout, last = left, True
         if timeout is None or stream.unread or stream.ended:
             return await stream.read(limit)
         try:
             async with asyncio.timeout(timeout):
                 return await stream.read(limit)
         except TimeoutError:
-            raise self._too_late() from None
+            raise self._too_late(last=last) from None
 
-    def _too_late(self) -> RequestTimeoutError:
-        if self._deadline is not None and self._exchange.stream.session.loop.time() >= self._deadline:
+    def _too_late(self, *, last: bool) -> RequestTimeoutError:
+        if last:
             what = f"The answer to {self.request_id} was not complete within its total_timeout."
         else:
             what = (
