@@ -45,8 +45,10 @@ class Place:
         return sum(one.rpartition(" ")[0] == line for one in self.journal.read_text().splitlines())
 
     @asynccontextmanager
-    async def broker(self) -> AsyncIterator[VerserBroker]:
-        async with create_verser_broker(host_url=self.url, tls_ca_file=self.ca_file) as broker:
+    async def broker(self, broker_id: str | None = None) -> AsyncIterator[VerserBroker]:
+        async with create_verser_broker(
+            host_url=self.url, broker_id=broker_id, tls_ca_file=self.ca_file
+        ) as broker:
             yield broker
 
 

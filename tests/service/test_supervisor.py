@@ -32,11 +32,18 @@ if behaviour == "stubborn":
 else:
     signal.signal(signal.SIGTERM, stop)
 if behaviour == "broken" or (behaviour == "second-broken" and me.endswith("~2")):
+    sock.send(b"failed the app is broken\\n")
     sys.exit(78)
+if behaviour == "second-hangs" and me.endswith("~2"):
+    say("hangs")
+    while not log.with_name("go").exists():
+        time.sleep(0.01)
 say(f"registered {os.getpid()}")
 sock.send(b"registered\\n")
 if behaviour == "worn" and log.read_text().count("registered") == 1:
     sock.send(b"worn-out\\n")
+if behaviour == "moves":
+    sock.send(f"registered {me}~2\\n".encode())
 while sock.recv(64):
     pass
 say("orphaned")
@@ -66,7 +73,9 @@ class Lines:
 class Stage:
     """A supervisor that runs, what its workers wrote, and its exit code."""
 
-    def __init__(self, directory: Path, behaviour: str, count: int, drain_seconds: float) -> None:
+    def __init__(
+        self, directory: Path, behaviour: str, count: int, drain_seconds: float, patient: bool
+    ) -> None:
         script = directory / "worker.py"
         script.write_text(SCRIPT)
         self.journal = directory / "journal"
@@ -78,6 +87,7 @@ class Stage:
             count,
             drain_seconds=drain_seconds,
             log=self.log,
+            patient=patient,
         )
         self.running = asyncio.ensure_future(self.supervisor.run())
 
@@ -104,10 +114,15 @@ class Stage:
 
 @asynccontextmanager
 async def stage(
-    directory: Path, behaviour: str = "good", count: int = 2, drain_seconds: float = 30.0
+    directory: Path,
+    behaviour: str = "good",
+    count: int = 2,
+    drain_seconds: float = 30.0,
+    *,
+    patient: bool = False,
 ) -> AsyncIterator[Stage]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    running = Stage(directory, behaviour, count, drain_seconds)
+    running = Stage(directory, behaviour, count, drain_seconds, patient)
     try:
         yield running
     finally:
@@ -189,9 +204,62 @@ async def test_a_worker_that_has_served_enough_is_replaced(tmp_path: Path) -> No
         assert await running.stop() == 0
 
 
-async def test_what_can_never_work_ends_with_its_code(tmp_path: Path) -> None:
+async def test_what_can_never_work_ends_with_its_code_and_its_reason(tmp_path: Path) -> None:
     async with stage(tmp_path, "broken") as running:
         assert await running.running == 78
+        assert running.supervisor.failure == "the app is broken"
+
+
+async def test_who_registers_last_has_the_slot(tmp_path: Path) -> None:
+    """The old one dies while its successor is on its way, and another is started in its place."""
+    async with stage(tmp_path, "second-hangs", count=1) as running:
+        await running.ready("guest")
+        os.kill(os.getpid(), signal.SIGHUP)
+        await running.said("guest~2 hangs")
+        os.kill(running.supervisor.workers[1].pid, signal.SIGKILL)
+        await running.said("guest registered", 2)
+        await running.ready("guest")
+        (tmp_path / "go").touch()
+        await running.ready("guest~2")
+        await running.said("guest drained")
+        assert await running.stop() == 0
+
+
+async def test_a_slot_that_is_taken_away_while_its_successor_is_on_its_way(tmp_path: Path) -> None:
+    async with stage(tmp_path, "second-hangs", count=1) as running:
+        await running.ready("guest")
+        await running.supervisor.add_one()
+        await running.ready("guest", "guest-2")
+        (tmp_path / "go").touch()
+        os.kill(os.getpid(), signal.SIGHUP)
+        await running.said("guest~2 registered")
+        (tmp_path / "go").unlink()
+        await running.said("guest-2~2 hangs")
+        os.kill(os.getpid(), signal.SIGTTOU)
+        await running.log.wait("worker ended", 3)  # guest, guest-2, guest-2~2
+        await running.ready("guest~2")
+        assert await running.stop() == 0
+
+
+async def test_a_successor_takes_no_id_that_a_handover_has_taken(tmp_path: Path) -> None:
+    async with stage(tmp_path, "moves", count=1) as running:
+        await running.ready("guest")
+        os.kill(os.getpid(), signal.SIGHUP)
+        await running.ready("guest~3")
+        os.kill(os.getpid(), signal.SIGHUP)
+        await running.said("guest~3 drained")
+        await running.ready("guest")
+        assert await running.stop() == 0
+
+
+async def test_who_works_on_the_app_is_waited_for(tmp_path: Path) -> None:
+    async with stage(tmp_path, "broken", count=1, patient=True) as running:
+        (died,) = await running.log.wait("worker died")
+        assert died["reason"] == "the app is broken"
+        await running.log.wait("waiting for a change of the source")
+        running.supervisor.reload()
+        await running.log.wait("worker died", 2)
+        assert await running.stop() == 0
 
 
 async def test_a_worker_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: Any) -> None:

@@ -17,7 +17,7 @@ import pytest
 from tests.cli.processes import COMMAND, Running, fails
 from tests.service.conftest import Place, registered, until
 from tests.support.steady_load import SteadyLoad
-from verser2_guest_python import StreamFailureError, VerserBroker
+from verser2_guest_python import StreamFailureError, VerserBroker, VerserError
 
 RATE = 100.0
 SLOW_SECONDS = 1.5
@@ -191,6 +191,20 @@ def test_what_no_worker_can_do_is_told_once(place: Place) -> None:
     assert said.count("there is no module") == 1
     wrong_file = place.arguments("team", "--workers", "3", "--tls-ca-file", "missing.pem")
     assert "worker" not in fails(78, "missing.pem", arguments=wrong_file)
+
+
+async def test_an_app_that_holds_up_its_loop_cannot_hold_up_the_end(place: Place) -> None:
+    async with workers(place) as (process, broker):
+        pids = [pid_of(process, "team-1"), pid_of(process, "team-2")]
+        asked = asyncio.ensure_future(broker.get("http://team.test/block"))
+        await until(lambda: place.count("blocked") == 1)
+        process.send(signal.SIGTERM)
+        await until(lambda: process.count('"draining"', '"workers":2') == 1)
+        process.send(signal.SIGTERM)
+        assert await ended(process) == 143
+        assert not any(map(is_there, pids))
+        with pytest.raises(VerserError):
+            await asked
 
 
 async def test_web_concurrency_counts_and_each_line_says_whose_it_is(place: Place) -> None:

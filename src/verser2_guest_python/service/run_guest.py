@@ -156,5 +156,7 @@ def make_guest(settings: Settings, loaded: LoadedApp, guest_id: str) -> VerserGu
         all_hosts=session.all_hosts,
         lifespan=settings.lifespan,
         root_path=settings.root_path,
+        proxy_headers=settings.proxy_headers,
+        forwarded_allow_brokers=settings.forwarded_allow_brokers,
         debug=settings.debug,
     )

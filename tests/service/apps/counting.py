@@ -1,13 +1,15 @@
 """An app that keeps a journal of what it was asked, so that a test can count: `/?17` answers `17`.
 
 Each line of the journal (`COUNTING_JOURNAL`) is a number and the process that answered. `/slow?SECONDS`
-takes its time, `/orphan` leaves a process behind whose parent has ended, and answers its id.
+takes its time, `/block` stops the loop; `/orphan` leaves a process behind whose parent has ended, and
+answers its id.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import Any
 
 JOURNAL = os.open(os.environ["COUNTING_JOURNAL"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -16,6 +18,7 @@ TURN_SECONDS = 0.01
 
 
 async def app(scope: dict[str, Any], _receive: Any, send: Any) -> None:
+    body = ""
     if scope["type"] != "http":
         raise NotImplementedError(scope["type"])
     query = scope["query_string"].decode()
@@ -23,6 +26,9 @@ async def app(scope: dict[str, Any], _receive: Any, send: Any) -> None:
         note("slow began")
         await asyncio.sleep(float(query))
         body = "slow"
+    elif scope["path"] == "/block":
+        note("blocked")
+        time.sleep(600)
     elif scope["path"] == "/orphan":
         body = str(orphan())
     else:
