@@ -183,9 +183,10 @@ class BackgroundHost:
             guest = self._guest_of(app, domain, ends)
             broker = ends.enter_context(SyncVerserBroker(self.broker()))
             broker.wait_for_route(guest.domain)
-            transport = _OwningTransport(broker, ends.pop_all())
-        options.setdefault("base_url", guest.url)
-        client: httpx2.Client = _library().Client(transport=transport, **options)
+            transport = _OwningTransport(broker)
+            options.setdefault("base_url", guest.url)
+            client: httpx2.Client = _library().Client(transport=transport, **options)
+            transport.ends = ends.pop_all()
         return client
 
     def async_client(
@@ -197,9 +198,10 @@ class BackgroundHost:
         """
         with ExitStack() as ends:
             guest = self._guest_of(app, domain, ends)
-            transport = _ConnectingTransport(self.broker(), guest.domain, ends.pop_all())
-        options.setdefault("base_url", guest.url)
-        client: httpx2.AsyncClient = _library().AsyncClient(transport=transport, **options)
+            transport = _ConnectingTransport(self.broker(), guest.domain)
+            options.setdefault("base_url", guest.url)
+            client: httpx2.AsyncClient = _library().AsyncClient(transport=transport, **options)
+            transport.ends = ends.pop_all()
         return client
 
     def _guest_of(
@@ -230,21 +232,21 @@ class BackgroundHost:
 class _OwningTransport(SyncVerserTransport):
     """One whose Broker and Guest are nobody else's, and end with it."""
 
-    def __init__(self, broker: SyncVerserBroker, ends: ExitStack) -> None:
+    def __init__(self, broker: SyncVerserBroker) -> None:
         super().__init__(broker)
-        self._ends = ends
+        self.ends = ExitStack()
 
     def close(self) -> None:
-        self._ends.close()
+        self.ends.close()
 
 
 class _ConnectingTransport(VerserTransport):
     """The same, connected in whatever loop its first request runs."""
 
-    def __init__(self, broker: VerserBroker, domain: str, ends: ExitStack) -> None:
+    def __init__(self, broker: VerserBroker, domain: str) -> None:
         super().__init__(broker)
+        self.ends = ExitStack()
         self._domain = domain
-        self._ends = ends
         self._connecting: asyncio.Task[None] | None = None
 
     async def handle_async_request(self, request: Any) -> Any:
@@ -262,7 +264,7 @@ class _ConnectingTransport(VerserTransport):
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
         await self._broker.close()
-        await asyncio.to_thread(self._ends.close)
+        await asyncio.to_thread(self.ends.close)
 
 
 def _library() -> Any:

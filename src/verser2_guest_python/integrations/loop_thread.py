@@ -194,7 +194,6 @@ class _State:
         except BaseException as error:  # noqa: BLE001 - raised again where the thread was started
             self._started.put(error)
             return
-        asyncio.set_event_loop(loop)
         self._loop = loop
         self._started.put(None)
         try:
@@ -204,7 +203,6 @@ class _State:
                 self.closing = True
                 self._loop = None
                 left = list(self._jobs)
-            asyncio.set_event_loop(None)
             loop.close()
             for job in left:
                 job.abandon(self.name)
