@@ -68,10 +68,10 @@ async def test_renewals_under_load(certs: Certificates) -> None:
 async def test_stream_ids_run_out_under_load(certs: Certificates) -> None:
     """Every few hundred requests a new session, well before its ids are used up."""
     app = Ledger(0.0)
-    options = SessionOptions(last_stream_id=8_000)
+    options = SessionOptions(last_stream_id=4_000)
     async with running_host(certs) as host, serving(host, certs, app, session_options=options) as (_, events):
         async with Load(host, certs) as load:
-            await events.wait("registered", 4)
+            await events.wait("registered", 3)
             await load.more(50)
         load.check(app)
         assert load.again["timeout"] == 0

@@ -210,7 +210,7 @@ class Keeper:
     async def _pause(self, seconds: float) -> None:
         """Until the next attempt; a renewal that is asked for makes it come at once."""
         self._hurry.clear()
-        if seconds > 0:
+        if seconds > 0 and self._renewal is None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._hurry.wait()
