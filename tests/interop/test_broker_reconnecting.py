@@ -65,6 +65,7 @@ async def test_goodbyes_under_load_lose_nothing(certs: Certificates) -> None:
         broker_at(host, certs) as broker,
     ):
         await broker.wait_for_route(DOMAIN)
+        await host.event("registered", peer="broker-a")
         going = True
 
         async def load(worker: int) -> int:
