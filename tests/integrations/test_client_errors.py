@@ -29,7 +29,8 @@ from verser2_guest_python import (
 from verser2_guest_python.host.authorization import Authorization
 from verser2_guest_python.integrations.client_errors import ClientTimeout, client_error
 from verser2_guest_python.integrations.client_library import ClientLibrary, library_of
-from verser2_guest_python.integrations.httpx import VerserTransport
+from verser2_guest_python.integrations.httpx import SyncVerserTransport, VerserTransport
+from verser2_guest_python.integrations.sync import SyncVerserBroker
 
 
 @both_libraries
@@ -159,6 +160,8 @@ async def test_a_body_of_another_length_than_declared(certs: Certificates, libra
 @both_libraries
 async def test_other_schemes(certs: Certificates, library: Any) -> None:
     async with client_of(library, certs) as client:
+        with pytest.raises(library.UnsupportedProtocol, match="base_url"):
+            await client._transport.handle_async_request(library.Request("GET", "/no/domain"))
         with pytest.raises(library.UnsupportedProtocol, match="ftp"):
             await client.get("ftp://a.local.test/")
         with pytest.raises(library.UnsupportedProtocol, match="WebSocket with the Broker"):
@@ -214,11 +217,12 @@ def test_every_timeout_has_a_name_in_the_library(phase: str) -> None:
 
 def test_what_no_app_has_seen_may_be_sent_again() -> None:
     library = ClientLibrary(httpx2)
-    for context in ({}, {"brokerId": "b"}, {"requestId": "r", "stage": "queued"}):
+    for context in ({"brokerId": "b"}, {"requestId": "r", "stage": "queued"}):
         error = DisconnectedTargetError("gone", context=context)
         assert isinstance(client_error(library, error), httpx2.ConnectError)
-    error = DisconnectedTargetError("gone", context={"requestId": "r", "stage": "sent"})
-    assert isinstance(client_error(library, error), httpx2.ReadError)
+    for context in ({}, {"brokerId": "b", "requestId": "r"}, {"requestId": "r", "stage": "sent"}):
+        error = DisconnectedTargetError("gone", context=context)
+        assert isinstance(client_error(library, error), httpx2.ReadError)
     late = errors.VerserConnectionError("late", reason=errors.ConnectFailure.TIMEOUT)
     assert isinstance(client_error(library, late), httpx2.ConnectTimeout)
 
@@ -231,3 +235,11 @@ def test_a_request_of_nobody_is_refused() -> None:
         """Whose module is not the library's."""
 
     assert library_of(Special("GET", URL)).module is httpx2
+
+
+def test_transports_do_not_take_each_others_brokers() -> None:
+    broker = create_verser_broker(host_url="https://127.0.0.1:1")
+    with pytest.raises(VerserUsageError, match="SyncVerserTransport"):
+        VerserTransport(SyncVerserBroker(broker))  # type: ignore[arg-type]
+    with pytest.raises(VerserUsageError, match="VerserTransport"):
+        SyncVerserTransport(broker)  # type: ignore[arg-type]

@@ -14,7 +14,9 @@ from tests.integrations.clients import URL, both_libraries, client_of
 from tests.integrations.stacks import guest_at, host_at, until
 from tests.support.certificates import Certificates
 from verser2_guest_python import LeaseTimeoutError, RequestTimeoutError, create_verser_broker
+from verser2_guest_python.integrations.client_errors import ClientTimeout
 from verser2_guest_python.integrations.httpx import VerserTransport
+from verser2_guest_python.integrations.patience import Patience
 
 SHORT = 0.1
 
@@ -219,3 +221,31 @@ async def test_the_brokers_own_timeout_is_not_the_clients(certs: Certificates, l
         await asyncio.sleep(2 * SHORT)
         diary.go_on.set()
         assert (await task).text == "waited"
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_connect_is_over_once_there_is_a_session(streams: bool) -> None:
+    """The limit of `connect` passes, but there is a session by then: now others hold."""
+    connected, answered = False, asyncio.Event()
+    timeouts = {"connect": SHORT, "pool": 60.0, "read": 60.0}
+    patience = Patience(timeouts, lambda: connected)
+    waiting = asyncio.create_task(patience.head(answered.wait(), streams=streams))
+    await asyncio.sleep(0)
+    connected = True
+    await asyncio.sleep(2 * SHORT)
+    answered.set()
+    assert await waiting
+    chunk = asyncio.Event()
+    chunk.set()
+    assert await patience.chunk(chunk.wait())
+
+
+async def test_a_limit_that_passes_later_than_connect() -> None:
+    connected = False
+    patience = Patience({"connect": SHORT, "read": SHORT}, lambda: connected)
+    waiting = asyncio.create_task(patience.head(asyncio.Event().wait(), streams=False))
+    await asyncio.sleep(0)
+    connected = True
+    with pytest.raises(ClientTimeout) as raised:
+        await waiting
+    assert raised.value.phase == "read"

@@ -150,6 +150,31 @@ def test_calls_under_way_end_with_the_loop() -> None:
     assert len(told) == 1
 
 
+def test_calls_that_come_while_it_ends_all_return() -> None:
+    refused: list[BaseException] = []
+
+    async def brief() -> None:
+        await asyncio.sleep(0)
+
+    def call_on() -> None:
+        try:
+            while True:
+                thread.run(brief())
+        except (DisconnectedTargetError, VerserUsageError) as error:
+            refused.append(error)
+
+    for _ in range(10):
+        with loop_in_thread() as thread:
+            callers = [threading.Thread(target=call_on) for _ in range(4)]
+            for caller in callers:
+                caller.start()
+            thread.run(brief())
+        for caller in callers:
+            caller.join(END_SECONDS)
+            assert not caller.is_alive()
+    assert len(refused) == 40
+
+
 def test_a_task_that_will_not_end_does_not_keep_the_thread(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -205,6 +230,42 @@ def test_the_farewell_comes_before_tasks_are_cancelled() -> None:
     thread.run(begin())
     thread.close()
     assert order == ["farewell", "cancelled"]
+
+
+def test_a_loop_that_is_blocked_does_not_keep_who_closes_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loop_thread, "LAST_SECONDS", 0.05)
+    begun, release = threading.Event(), threading.Event()
+
+    async def block() -> None:
+        begun.set()
+        release.wait(END_SECONDS)
+
+    thread = LoopThread(NAME)
+    caller = threading.Thread(target=lambda: thread.run(block()))
+    caller.start()
+    assert begun.wait(END_SECONDS)
+    thread.close()
+    assert "something that was called in its loop blocks it" in caplog.text
+    release.set()
+    caller.join(END_SECONDS)
+    for ending in threads():
+        ending.join(END_SECONDS)
+    assert threads() == []
+
+
+def test_another_farewell_may_take_its_place() -> None:
+    said: list[str] = []
+
+    async def first() -> None:
+        said.append("first")
+
+    async def second() -> None:
+        said.append("second")
+
+    LoopThread(NAME, farewell=first).close(second)
+    assert said == ["second"]
 
 
 def test_a_farewell_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:

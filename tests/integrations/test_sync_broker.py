@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
@@ -32,9 +33,16 @@ from verser2_guest_python import (
     VerserUsageError,
     create_verser_broker,
 )
-from verser2_guest_python.broker import RouteChange, VerserStatusError
+from verser2_guest_python.broker import (
+    RouteChange,
+    RouteChanges,
+    VerserBrokerResponse,
+    VerserBrokerWebSocket,
+    VerserStatusError,
+)
 from verser2_guest_python.integrations.sync import SyncVerserBroker
-from verser2_guest_python.integrations.sync_response import SyncVerserStatusError
+from verser2_guest_python.integrations.sync_response import SyncVerserResponse, SyncVerserStatusError
+from verser2_guest_python.integrations.sync_websocket import SyncRouteChanges, SyncVerserWebSocket
 
 BROKER_ID = "broker-sync"
 THREAD_NAME = f"verser broker {BROKER_ID}"
@@ -464,3 +472,21 @@ def test_asynchronous_code_runs_in_its_loop(stack: Stack) -> None:
         return [await answer.text() for answer in answers]
 
     assert stack.broker.run(both) == ["Hello, A!", "Hello, B!"]
+
+
+@pytest.mark.parametrize(
+    ("asynchronous", "plain", "renamed"),
+    [
+        (VerserBroker, SyncVerserBroker, {}),
+        (
+            VerserBrokerResponse,
+            SyncVerserResponse,
+            {"aclose": "close", "aiter_bytes": "iter_bytes", "aiter_lines": "iter_lines"},
+        ),
+        (VerserBrokerWebSocket, SyncVerserWebSocket, {}),
+        (RouteChanges, SyncRouteChanges, {"aclose": "close", "put": "", "end": "", "ended": ""}),
+    ],
+)
+def test_nothing_is_missing(asynchronous: type[Any], plain: type[Any], renamed: dict[str, str]) -> None:
+    names = {renamed.get(name, name) for name in dir(asynchronous) if not name.startswith("_")} - {""}
+    assert names - set(dir(plain)) == set()

@@ -191,7 +191,7 @@ def test_a_broker_that_is_closed_while_a_thread_waits(stack: Stack) -> None:
     stack.broker.close()
     caller.join(END_SECONDS)
     assert [type(error.__cause__) for error in told] == [DisconnectedTargetError]
-    assert isinstance(told[0], stack.library.ReadError | stack.library.ConnectError)
+    assert isinstance(told[0], stack.library.ReadError), "an app may have seen it"
 
 
 def test_many_threads_share_a_client(stack: Stack) -> None:

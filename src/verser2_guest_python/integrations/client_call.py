@@ -95,6 +95,10 @@ class Call:
     def _target(self) -> tuple[str, str | None]:
         """The URL for the Broker, and the domain where the URL names none."""
         url = self._request.url
+        if not url.host:
+            raise self.library.error(
+                "UnsupportedProtocol", "The URL of the request names no domain: give the client a base_url."
+            )
         if url.scheme not in _SCHEMES:
             hint = " Open a WebSocket with the Broker." if url.scheme in {"ws", "wss"} else ""
             raise self.library.error(

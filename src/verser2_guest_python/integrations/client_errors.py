@@ -61,6 +61,8 @@ _NAMES: Final[Mapping[type[BaseException], str]] = MappingProxyType(
         VerserError: "TransportError",
     }
 )
+# An error of the Broker that has no session names the Broker; one of a request names the request.
+_BROKER_ID: Final = "brokerId"
 _REQUEST_ID: Final = "requestId"
 
 
@@ -98,4 +100,6 @@ def _name(error: VerserError, *, connected: bool, unsayable: bool) -> str:
 
 def _not_seen(error: DisconnectedTargetError) -> bool:
     """Whether no app can have seen the request: it never left, or waited at the Host (protocol.md §14)."""
-    return _REQUEST_ID not in error.context or error.context.get(STAGE_KEY) == STAGE_QUEUED
+    if error.context.get(STAGE_KEY) == STAGE_QUEUED:
+        return True
+    return _BROKER_ID in error.context and _REQUEST_ID not in error.context

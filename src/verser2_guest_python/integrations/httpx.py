@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from verser2_guest_python.broker.broker import VerserBroker
-from verser2_guest_python.errors import VerserError
+from verser2_guest_python.errors import VerserError, VerserUsageError
 
 from .caller_body import CallerBody
 from .client_body import async_body, sync_body
@@ -60,6 +60,10 @@ class VerserTransport(_AsyncBase):
     """
 
     def __init__(self, broker: VerserBroker) -> None:
+        if not isinstance(broker, VerserBroker):
+            raise VerserUsageError(
+                "VerserTransport takes a VerserBroker, for an AsyncClient. For a Client: SyncVerserTransport."
+            )
         self._broker = broker
 
     async def handle_async_request(self, request: Any) -> Any:
@@ -95,6 +99,11 @@ class SyncVerserTransport(_SyncBase):
     """
 
     def __init__(self, broker: SyncVerserBroker) -> None:
+        if not isinstance(broker, SyncVerserBroker):
+            raise VerserUsageError(
+                "SyncVerserTransport takes a SyncVerserBroker, for a Client. For an AsyncClient: "
+                "VerserTransport."
+            )
         self._broker = broker
 
     def handle_request(self, request: Any) -> Any:

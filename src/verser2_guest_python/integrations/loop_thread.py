@@ -23,13 +23,13 @@ from verser2_guest_python.errors import DisconnectedTargetError, VerserUsageErro
 LAST_SECONDS: Final = 5.0
 """How long each last thing may take: the farewell, tasks that were cancelled, a call after Ctrl-C."""
 
-_JOIN_SECONDS: Final = 4 * LAST_SECONDS
 # Windows does not interrupt a lock that is waited for: Ctrl-C is noticed between two waits.
 _WAIT_SECONDS: Final = 0.5 if os.name == "nt" else None
 
 _LOGGER = logging.getLogger("verser2_guest_python.integrations")
 
 T = TypeVar("T")
+Farewell: TypeAlias = Callable[[], Awaitable[object]]
 LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 Errand: TypeAlias = Callable[[], None]
 """Something that the loop asks of the thread that waits."""
@@ -54,7 +54,7 @@ class LoopThread:
     Args:
         name: What the thread is called, and what errors call it.
         loop_factory: Makes the loop, in the thread; asyncio's own by default.
-        farewell: Awaited in the loop before whatever still runs there is cancelled.
+        farewell: Awaited in the loop before whatever still runs there is cancelled, for at most 5 s.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class LoopThread:
         name: str,
         *,
         loop_factory: LoopFactory | None = None,
-        farewell: Callable[[], Awaitable[object]] | None = None,
+        farewell: Farewell | None = None,
     ) -> None:
         self._state = _State(name, loop_factory or asyncio.new_event_loop, farewell)
         self._state.start()
@@ -73,7 +73,7 @@ class LoopThread:
     @property
     def alive(self) -> bool:
         """Whether coroutines can be run. A forked child has no threads, so there it is False."""
-        return self._state.thread.is_alive() and not self._state.closing
+        return self._state.thread.is_alive() and not self._state.stopping
 
     @property
     def inside(self) -> bool:
@@ -111,12 +111,18 @@ class LoopThread:
                 coroutine.close()
         raise VerserUsageError(f"{state.name!r} is closed: its thread has ended.")
 
-    def close(self) -> None:
-        """Says farewell, cancels what still runs, and joins the thread. Safe to call more than once."""
+    def close(self, farewell: Farewell | None = None, seconds: float = LAST_SECONDS) -> None:
+        """Says farewell, cancels what still runs, and joins the thread. Safe to call more than once.
+
+        `farewell`, for at most `seconds`, takes the place of the one that was given at first. Other threads
+        may go on until it is over; then what they call is refused.
+        """
         if self.inside:
             raise VerserUsageError(f"The thread of {self._state.name!r} cannot end itself from within.")
         self._forgotten.detach()
         atexit.unregister(self._state.end)
+        if farewell is not None:
+            self._state.farewell = farewell, seconds
         self._state.end()
 
 
@@ -129,13 +135,12 @@ def _forget(state: _State) -> None:
 class _State:
     """What the thread knows. It must not hold the `LoopThread`, so that one can be collected."""
 
-    def __init__(
-        self, name: str, loop_factory: LoopFactory, farewell: Callable[[], Awaitable[object]] | None
-    ) -> None:
+    def __init__(self, name: str, loop_factory: LoopFactory, farewell: Farewell | None) -> None:
         self.name = name
-        self.closing = False
+        self.stopping = False  # it was asked to end …
+        self._closed = False  # … and now takes nothing more
         self.thread = threading.Thread(target=self._main, args=(loop_factory,), name=name, daemon=True)
-        self._farewell = farewell
+        self.farewell = farewell, LAST_SECONDS
         self._lock = threading.Lock()
         self._jobs: set[_Job[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -152,7 +157,7 @@ class _State:
     def accept(self, job: _Job[Any]) -> bool:
         """Hands a job to the loop. What is accepted is done, or abandoned when the loop ends."""
         with self._lock:
-            if self.closing or self._loop is None or not self.thread.is_alive():
+            if self._closed or self._loop is None or not self.thread.is_alive():
                 return False
             self._jobs.add(job)
             self._loop.call_soon_threadsafe(job.start, self._loop)
@@ -168,23 +173,29 @@ class _State:
 
     def request_stop(self) -> None:
         with self._lock:
-            if self.closing:
+            if self.stopping:
                 return
-            self.closing = True
+            self.stopping = True
             if self._loop is not None and self.thread.is_alive():
                 self._loop.call_soon_threadsafe(self._stop.set)
 
     def end(self) -> None:
         """Asks the thread to end, and waits until it has."""
         self.request_stop()
-        self.thread.join(_JOIN_SECONDS)
+        seconds = self.farewell[1] + 3 * LAST_SECONDS  # each of the last things has its own limit
+        self.thread.join(seconds)
         if self.thread.is_alive():
+            self._refuse()
             _LOGGER.warning(
                 "%s did not end within %g s: something that was called in its loop blocks it. Its thread "
                 "ends with the process.",
                 self.name,
-                _JOIN_SECONDS,
+                seconds,
             )
+
+    def _refuse(self) -> None:
+        with self._lock:
+            self.stopping = self._closed = True
 
     # --- In the thread ----------------------------------------------------------------------
 
@@ -199,8 +210,8 @@ class _State:
         try:
             loop.run_until_complete(self._live())
         finally:
+            self._refuse()
             with self._lock:
-                self.closing = True
                 self._loop = None
                 left = list(self._jobs)
             loop.close()
@@ -210,6 +221,8 @@ class _State:
     async def _live(self) -> None:
         await self._stop.wait()
         await self._say_farewell()
+        self._refuse()
+        await asyncio.sleep(0)  # what was accepted just before becomes a task
         current = asyncio.current_task()
         tasks = [task for task in asyncio.all_tasks() if task is not current]
         for task in tasks:
@@ -221,11 +234,12 @@ class _State:
                 await asyncio.get_running_loop().shutdown_asyncgens()
 
     async def _say_farewell(self) -> None:
-        if self._farewell is None:
+        farewell, seconds = self.farewell
+        if farewell is None:
             return
         try:
-            async with asyncio.timeout(LAST_SECONDS):
-                await self._farewell()
+            async with asyncio.timeout(seconds):
+                await farewell()
         except Exception as error:  # noqa: BLE001 - the thread must end all the same
             _LOGGER.warning("The last words of %s failed: %r", self.name, error)
 

@@ -56,7 +56,10 @@ class Patience:
         """Awaits the head of the answer; `streams` says that the body calls `sending` and `sent`."""
         self._next = POOL if streams else READ
         self._begin(self._next if self._connected() else CONNECT)
-        return await self._hold(waiting)
+        try:
+            return await self._hold(waiting)
+        finally:
+            self.opened()
 
     async def chunk(self, waiting: Awaitable[T]) -> T:
         """Awaits the next bytes of the answer."""

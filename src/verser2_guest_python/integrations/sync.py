@@ -25,6 +25,7 @@ from .loop_thread import ErrandSource, LoopFactory, LoopThread
 from .sync_response import SyncVerserResponse
 from .sync_websocket import SyncRouteChanges, SyncVerserWebSocket
 
+_CLOSE_SECONDS: Final = 5.0  # for the end of a session, after the time for what is under way
 _CONTENT_LENGTH: Final = "content-length"
 
 T = TypeVar("T")
@@ -72,6 +73,11 @@ class SyncVerserBroker:
         """Whether there is a session, so that requests can be made."""
         return self._broker.connected
 
+    @property
+    def connect_times(self) -> tuple[float, float]:
+        """See `VerserBroker.connect_times`."""
+        return self._broker.connect_times
+
     # --- Life -----------------------------------------------------------------------------
 
     def connect(self) -> None:
@@ -102,14 +108,13 @@ class SyncVerserBroker:
         `DisconnectedTargetError`. `reason` is what they say.
         """
         with self._my_turn():
-            thread = self._thread
-            if thread is None:
+            if self._thread is None:
                 return
             try:
-                if thread.alive:
-                    thread.run(self._broker.close(reason, timeout=timeout))
+                self._thread.close(
+                    lambda: self._broker.close(reason, timeout=timeout), timeout + _CLOSE_SECONDS
+                )
             finally:
-                thread.close()
                 self._thread = None
 
     def _my_turn(self) -> threading.Lock:

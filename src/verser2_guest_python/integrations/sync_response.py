@@ -81,6 +81,11 @@ class SyncVerserResponse:
         return self._inner.request_id
 
     @property
+    def url(self) -> str:
+        """What answered: the URL of the request, or what it was redirected to."""
+        return self._inner.url
+
+    @property
     def target_id(self) -> str:
         """The Guest that answered."""
         return self._inner.target_id
