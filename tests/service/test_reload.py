@@ -101,6 +101,7 @@ async def test_a_change_replaces_the_app_and_a_broken_one_does_not(place: Place,
 
             source.write_text("def broken(:")
             await until(lambda: process.count('"worker not replaced"', "SyntaxError", "site_app.py") == 1)
+            await until(lambda: process.count('"worker ended"', '"exit_code":78') == 1)
             await shows(broker, "two")
 
             (directory / "notes.txt").write_text("b")  # no source

@@ -39,11 +39,9 @@ if behaviour == "second-hangs" and me.endswith("~2"):
     while not log.with_name("go").exists():
         time.sleep(0.01)
 say(f"registered {os.getpid()}")
-sock.send(b"registered\\n")
+sock.send(f"registered {me}\\n".encode() + (f"registered {me}~2\\n".encode() if behaviour == "moves" else b""))
 if behaviour == "worn" and log.read_text().count("registered") == 1:
     sock.send(b"worn-out\\n")
-if behaviour == "moves":
-    sock.send(f"registered {me}~2\\n".encode())
 while sock.recv(64):
     pass
 say("orphaned")
@@ -170,6 +168,7 @@ async def test_hangup_replaces_one_by_one_and_names_alternate(tmp_path: Path) ->
         order = [line.split(" ")[0] + " " + line.split(" ")[1] for line in lines]
         assert order.index("guest-1~2 registered") < order.index("guest-1 drained")
         assert order.index("guest-1~2 registered") < order.index("guest-2~2 registered")
+        await running.log.wait("worker ended", 2)
         os.kill(os.getpid(), signal.SIGHUP)
         await running.ready("guest-1", "guest-2")
         assert await running.stop() == 0
@@ -246,6 +245,7 @@ async def test_a_successor_takes_no_id_that_a_handover_has_taken(tmp_path: Path)
         await running.ready("guest")
         os.kill(os.getpid(), signal.SIGHUP)
         await running.ready("guest~3")
+        await running.log.wait("worker ended")
         os.kill(os.getpid(), signal.SIGHUP)
         await running.said("guest~3 drained")
         await running.ready("guest")

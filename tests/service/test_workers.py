@@ -108,6 +108,7 @@ async def test_hangup_replaces_them_without_a_lost_request(place: Place) -> None
             await load.more(20)
             process.send(signal.SIGHUP)
             await registered(process, "team-1~2", "team-2~2")
+            await until(lambda: process.count('"worker ended"') == 2)  # their names are free again
             process.send(signal.SIGHUP)
             await registered(process, "team-1", "team-2", times=2)
             await until(lambda: process.count('"worker ended"') == 4)
