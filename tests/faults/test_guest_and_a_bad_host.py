@@ -17,7 +17,6 @@ import pytest
 from tests.guest.guests import (
     Call,
     Events,
-    Gate,
     Witness,
     ask,
     guest_at_scripted_host,
@@ -397,15 +396,10 @@ async def test_a_port_that_never_answers(certs: Certificates) -> None:
 # --- Ten thousand ---------------------------------------------------------------------------------
 
 
-async def _drop_what_waits(host: ScriptedHost) -> None:
-    for queue in host._streams.values():
-        while not queue.empty():
-            queue.get_nowait()
-
-
-@pytest.mark.slow
 @pytest.mark.limit(300)
-@pytest.mark.parametrize("how", ["cancel", "end_and_cancel", "answered", "early"])
+@pytest.mark.parametrize(
+    "how", ["cancel", "end_and_cancel", "answered", pytest.param("early", marks=pytest.mark.slow)]
+)
 async def test_ten_thousand_aborted_requests(certs: Certificates, how: str) -> None:
     """Tasks, streams and memory return to the baseline, and the session survives (protocol.md §12.10)."""
 
@@ -417,27 +411,21 @@ async def test_ten_thousand_aborted_requests(certs: Certificates, how: str) -> N
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    async with guest_at_scripted_host(certs, app, min_waiting_streams=64) as (host, guest):
+    unlimited = {"options": SessionOptions(reset_burst=1_000_000)}
+    async with guest_at_scripted_host(certs, app, host=unlimited, min_waiting_streams=64) as (host, guest):
         session = session_of(guest)
 
         async def abort(count: int) -> None:
-            pending: list[Call] = []
-            for number in range(count):
-                call = await host_call(host, method="POST", body=b"half", end=False)
-                pending.append(call)
-                if how == "early" or len(pending) >= 50:
-                    if how != "early":
-                        await host.session.ping()  # the app has it
-                    for one in pending:
-                        if how == "end_and_cancel":
-                            one.end_and_cancel()
-                        else:
-                            one.cancel()
-                    pending.clear()
-                if number % 500 == 0:
-                    await host.session.ping()
-            for one in pending:
-                one.cancel()
+            batch = 1 if how == "early" else 50
+            for _ in range(count // batch):
+                calls = [await host_call(host, method="POST", body=b"half", end=False) for _ in range(batch)]
+                if how != "early":
+                    await host.session.ping()  # the app has them
+                for call in calls:
+                    if how == "end_and_cancel":
+                        call.end_and_cancel()
+                    else:
+                        call.cancel()
             await host.session.ping()
             await at_rest(guest)
 
@@ -452,10 +440,8 @@ async def test_ten_thousand_aborted_requests(certs: Certificates, how: str) -> N
         assert grown < 2_000, f"{grown} objects more"
 
 
-@pytest.mark.slow
-@pytest.mark.limit(300)
-async def test_ten_thousand_requests_that_the_guest_cuts_off(certs: Certificates) -> None:
-    """Each is a reset of the Guest's own; they are rationed, so that no Host ends the session."""
+async def test_requests_that_the_guest_cuts_off_by_the_thousand(certs: Certificates) -> None:
+    """Each is a reset of its own; they are rationed, so that no Host ends the session (§12.10)."""
 
     async def app(scope: Scope, _receive: Receive, send: Send) -> None:
         await no_lifespan(scope)
@@ -464,39 +450,36 @@ async def test_ten_thousand_requests_that_the_guest_cuts_off(certs: Certificates
 
     async with guest_at_scripted_host(certs, app, min_waiting_streams=64) as (host, guest):
         session = session_of(guest)
-        resets = 0
-        for _ in range(3_000):
-            call = await host_call(host)
-            head = await call.head()
-            assert head
-            if call.stream.error is not None:
-                resets += 1
+        calls = [await host_call(host) for _ in range(2_000)]
+        await host.session.ping()
+        cut = sum(call.stream.error is not None for call in calls)
+        assert 900 <= cut < 1_900
+        assert not any(call.stream.ended for call in calls)  # the others do not look whole either
         assert session_of(guest) is session
-        assert resets <= 3_000
 
 
-@pytest.mark.slow
-async def test_a_thousand_sessions(certs: Certificates) -> None:
-    """A Host that drops its Guest again and again leaves no sessions, tasks or sockets behind."""
-    app = Gate()
-    app.open()
+async def test_hundreds_of_sessions(certs: Certificates) -> None:
+    """A Host that drops its Guest again and again leaves no sessions and no tasks behind."""
     async with lease_host(certs) as host:
-        guest = make_guest(host, certs, app)
+        guest = make_guest(host, certs, hello)
         await guest.connect()
         events = Events(guest)
         keeper = guest._keepers.all[0]
         keeper._backoff.next_delay = lambda _now: 0.0  # type: ignore[method-assign]
-        baseline = 0
+        tasks = len(asyncio.all_tasks())
         for count in range(1, 301):
             host.session.abort("the test says so")
             await events.wait("registered", count=count)
-            host.sessions[:] = host.sessions[-1:]
             await _drop_what_waits(host)
-            if count == 50:
-                gc.collect()
-                baseline = len(gc.get_objects())
+        await until(lambda: len(keeper._retired) == 0)
         gc.collect()
-        grown = len(gc.get_objects()) - baseline - 10 * 250  # its own list of events, among others
-        assert grown < 5_000, f"{grown} objects more"
-        assert len(keeper._retired) == 0
+        sessions = [one for one in gc.get_objects() if isinstance(one, Session) and one.is_client]
+        assert len(sessions) <= 2
+        assert len(asyncio.all_tasks()) <= tasks
         await guest.close()
+
+
+async def _drop_what_waits(host: ScriptedHost) -> None:
+    for queue in host._streams.values():
+        while not queue.empty():
+            queue.get_nowait()

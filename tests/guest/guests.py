@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.support.certificates import Certificates
-from tests.support.scripted_host import ScriptedHost, answer, raw_reset, read_all, scripted_host
+from tests.support.scripted_host import ScriptedHost, answer, read_all, scripted_host
 from verser2_guest_python import VerserGuest, create_verser_guest
 from verser2_guest_python.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from verser2_guest_python.guest import GuestEvent
@@ -235,7 +235,7 @@ class Call:
     def end_and_cancel(self) -> None:
         """Deployed Hosts: an empty DATA with END_STREAM and the reset, in one packet."""
         self.stream.write_now(b"", end=True)
-        raw_reset(self.stream, ErrorCode.CANCEL)
+        self.stream.reset(ErrorCode.CANCEL)
 
 
 _numbers = iter(range(1, 1_000_000_000))
