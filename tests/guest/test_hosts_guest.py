@@ -22,7 +22,9 @@ from verser2_guest_python import (
     VerserUsageError,
     create_verser_guest,
 )
-from verser2_guest_python.asgi.types import ASGIApp
+from verser2_guest_python.asgi.types import ASGIApp, Receive, Scope, Send
+from verser2_guest_python.http2 import SessionOptions, Stream
+from verser2_guest_python.wire.vws import Accept, Close, Open, VwsParser, encode
 
 DENIED = {
     "status": "closed",
@@ -226,6 +228,58 @@ async def test_the_limit_holds_over_all_hosts(certs: Certificates) -> None:
                 assert (await response.read()).startswith(b"/")
             assert app.most == 4
             assert app.answered == 16
+
+
+WEBSOCKET_LEASE = "/verser/guest/websocket-lease"
+
+
+async def websocket_app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Accepts, and stays until the other end has gone."""
+    if scope["type"] != "websocket":
+        raise NotImplementedError
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+
+
+async def open_websocket(host: Any) -> Stream:
+    stream = await host.accept(WEBSOCKET_LEASE)
+    await stream.write(encode(Open(DOMAIN)))
+    assert VwsParser().feed(await stream.read()) == [Accept()]
+    return stream
+
+
+async def test_the_limit_of_websockets_holds_over_all_hosts(certs: Certificates) -> None:
+    options = {"max_websocket_streams": 2, "min_waiting_websocket_streams": 1, "all_hosts": True}
+    async with (
+        lease_host(certs) as one,
+        lease_host(certs) as two,
+        guest_at([one, two], certs, websocket_app, **options),
+    ):
+        first = await open_websocket(one)
+        second = await open_websocket(two)
+        for host in (one, two):
+            for _ in range(2):
+                await host.session.ping()
+        waiting = [host._queue(WEBSOCKET_LEASE).qsize() for host in (one, two)]
+        assert waiting == [1, 0]  # one was opened while there was room, and none is now
+        for stream in (first, second):
+            await stream.write(encode(Close(1000, "")), end=True)
+        third = await open_websocket(two)
+        await third.write(encode(Close(1000, "")), end=True)
+
+
+async def test_websockets_use_up_stream_ids_too(certs: Certificates) -> None:
+    options = SessionOptions(last_stream_id=100)
+    async with (
+        lease_host(certs) as host,
+        guest_at([host], certs, websocket_app, session_options=options) as (_, events),
+    ):
+        while not events.find("registered", guest_id=f"{GUEST_ID}~2"):
+            stream = await open_websocket(host)
+            await stream.write(encode(Close(1000, "")), end=True)
+        assert events.find("reconnecting")[0].fields["reason"] == "the session's stream ids run out"
 
 
 async def test_routes_are_revoked_everywhere(certs: Certificates) -> None:

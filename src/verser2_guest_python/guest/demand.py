@@ -28,14 +28,18 @@ class Calls:
         running: App calls that run.
         idle: Leases that wait for a request.
         fills: One for each session that opens leases, the oldest first; called when one may be missing.
+        websockets: WebSockets that are open.
+        websocket_fills: The same as `fills` for WebSocket leases.
     """
 
-    __slots__ = ("fills", "idle", "running")
+    __slots__ = ("fills", "idle", "running", "websocket_fills", "websockets")
 
     def __init__(self) -> None:
         self.running = 0
         self.idle = 0
         self.fills: tuple[Callable[[], None], ...] = ()
+        self.websockets = 0
+        self.websocket_fills: tuple[Callable[[], None], ...] = ()
 
     def join(self, fill: Callable[[], None]) -> None:
         """A session opens leases from now on."""
@@ -55,6 +59,12 @@ class Calls:
     def refill(self) -> None:
         """Lets every session open what it misses."""
         for fill in self.fills:
+            fill()
+
+    def websocket_finished(self) -> None:
+        """A WebSocket is over: each session may miss a lease."""
+        self.websockets -= 1
+        for fill in self.websocket_fills:
             fill()
 
 

@@ -32,6 +32,7 @@ _REFILL_MAX_DELAY_SECONDS = 2.0
 _OTHER_STREAMS = 8  # of what the Host allows, kept for revocation and WebSockets …
 _OTHER_STREAMS_SHARE = 4  # … but at most a quarter of it
 _HANDOVER_STREAM_IDS = 1 << 20  # left for the time of a handover, and for a drain behind it
+_IDS_RUN_OUT = "the session's stream ids run out"
 _REVOCATION_STREAMS = 8  # of these ids no lease takes the last ones: the routes have to be revoked
 
 
@@ -110,7 +111,7 @@ class HttpLeases:
             room = missing
         if room > session.ids_left - _REVOCATION_STREAMS:
             room = session.ids_left - _REVOCATION_STREAMS
-            self._guest_session.give_up("the session's stream ids run out")
+            self._guest_session.give_up(_IDS_RUN_OUT)
         try:
             for _ in range(room):
                 self._count += 1
@@ -118,12 +119,16 @@ class HttpLeases:
                 stream = session.open(self._block, (lease_id,), listener=self._on_opened)
                 self._opening[stream.id] = stream
                 self._demand.opened()
-                if stream.id >= self._handover_id:
-                    self._guest_session.give_up("the session's stream ids run out")
+                self.check_id(stream.id)
         except SessionClosing as error:
             self._guest_session.give_up(error.reason)
         except (TooManyStreams, ConnectionLost):
             return  # room comes with the next stream that ends; a lost session is told elsewhere
+
+    def check_id(self, stream_id: int) -> None:
+        """Time for a new session, well before the ids are used up (protocol.md §12.11)."""
+        if stream_id >= self._handover_id:
+            self._guest_session.give_up(_IDS_RUN_OUT)
 
     def drain(self) -> None:
         """Tells the session as well when a lease turns idle."""
@@ -230,9 +235,17 @@ class HttpLeases:
             if stream.unread or not stream.ended:
                 stream.discard()  # nobody will read the rest of an upload
                 stream.listener = self._on_upload
-            del self._tasks[stream.id]
-            self._guest_session.settled()
-            self._calls.finished()
+            self._over(stream.id)
+
+    def _over(self, stream_id: int) -> None:
+        del self._tasks[stream_id]
+        self._guest_session.settled()
+        self._calls.finished()
+
+    def forget_cancelled(self) -> None:
+        """Counts out calls whose task was cancelled before its first step."""
+        for stream_id in [key for key, task in self._tasks.items() if task.done()]:
+            self._over(stream_id)
 
     def _on_upload(self, stream: Stream) -> None:
         """An upload that nobody reads; its end makes room where the Host allows few streams."""

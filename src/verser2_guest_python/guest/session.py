@@ -92,6 +92,7 @@ class GuestSession:
         self.websockets = WebSocketLeases(
             self,
             self._block(b"/verser/guest/websocket-lease"),
+            calls=calls,
             idle=limits.min_waiting_websocket_streams,
             limit=limits.max_websocket_streams,
         )
@@ -127,7 +128,7 @@ class GuestSession:
         except Http2Error as error:  # the Host has taken leave already
             raise verser_error(error) from error
         self.leases.start()
-        self.websockets.fill()
+        self.websockets.start()
 
     def _on_control(self, stream: Stream) -> None:
         """The Host says nothing here today; that it ends means that the session goes down (§4)."""
@@ -268,6 +269,8 @@ class GuestSession:
             _, running = await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
             if running:
                 _log.error("%d app calls go on although they were cancelled: leaving them", len(running))
+            self.leases.forget_cancelled()
+            self.websockets.forget_cancelled()
 
     async def linger(self) -> None:
         """After a loss: until the app calls that still run have ended; they see `http.disconnect`."""

@@ -19,6 +19,7 @@ from verser2_guest_python.http2 import (
 )
 from verser2_guest_python.wire.vws import Close, Message, Open, VwsParser, VwsViolation, encode
 
+from .demand import Calls
 from .websocket import WS_HEADERS, GuestWebSocket, serve_websocket
 
 if TYPE_CHECKING:
@@ -30,12 +31,15 @@ _RETRY_SECONDS = 1.0  # after the Host refused one
 
 
 class WebSocketLeases:
-    """Keeps `idle` leases open while fewer than `limit` WebSockets are."""
+    """Keeps `idle` leases open while fewer than `limit` WebSockets are, on all sessions together."""
 
-    def __init__(self, guest_session: GuestSession, block: FieldBlock, *, idle: int, limit: int) -> None:
+    def __init__(
+        self, guest_session: GuestSession, block: FieldBlock, *, calls: Calls, idle: int, limit: int
+    ) -> None:
         self._guest_session = guest_session
         self._session = guest_session.session
         self._block = block
+        self._calls = calls
         self._wanted = idle
         self._limit = limit
         self._idle: dict[int, Stream] = {}
@@ -55,7 +59,12 @@ class WebSocketLeases:
 
     def _missing(self) -> bool:
         paused = self._stopped or self._retry is not None
-        return not paused and len(self._idle) < min(self._wanted, self._limit - self.open)
+        return not paused and len(self._idle) < min(self._wanted, self._limit - self._calls.websockets)
+
+    def start(self) -> None:
+        """Opens the first leases; from now on each that is used is replaced."""
+        self._calls.websocket_fills = (*self._calls.websocket_fills, self.fill)
+        self.fill()
 
     def fill(self) -> None:
         """Opens the leases that are missing."""
@@ -63,8 +72,10 @@ class WebSocketLeases:
             while self._missing():
                 stream = self._session.open(self._block, listener=self._on_lease)
                 self._idle[stream.id] = stream
-        except SessionClosing:
-            self._stopped = True  # the session is about to be handed over
+                self._guest_session.leases.check_id(stream.id)
+        except SessionClosing as error:
+            self._stopped = True
+            self._guest_session.give_up(error.reason)
         except (ConnectionLost, TooManyStreams):
             return
 
@@ -102,15 +113,24 @@ class WebSocketLeases:
         socket = GuestWebSocket(stream, opening, parser, WS_HEADERS in self._guest_session.extensions)
         task = self._session.loop.create_task(self._serve(socket))
         self._open[stream.id] = (socket, task)
+        self._calls.websockets += 1
         self.fill()
 
     async def _serve(self, socket: GuestWebSocket) -> None:
         try:
             await serve_websocket(self._guest_session.dispatcher, socket)
         finally:
-            del self._open[socket.stream.id]
-            self._guest_session.settled()
-            self.fill()
+            self._over(socket.stream.id)
+
+    def _over(self, stream_id: int) -> None:
+        del self._open[stream_id]
+        self._guest_session.settled()
+        self._calls.websocket_finished()
+
+    def forget_cancelled(self) -> None:
+        """Counts out those whose task was cancelled before its first step."""
+        for stream_id in [key for key, (_, task) in self._open.items() if task.done()]:
+            self._over(stream_id)
 
     def _lost(self, stream: Stream, reason: str) -> None:
         if self._idle.pop(stream.id, None) is None:
@@ -142,6 +162,8 @@ class WebSocketLeases:
     def stop(self) -> None:
         """Opens no further leases."""
         self._stopped = True
+        fills = self._calls.websocket_fills
+        self._calls.websocket_fills = tuple(fill for fill in fills if fill != self.fill)
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
