@@ -12,13 +12,9 @@ from .dialing import open_tcp
 from .errors import ConnectError, ConnectionLost, ConnectTimeout, HostUnreachable
 from .options import SessionOptions
 from .session import Session
-from .tls import TlsTransport
+from .tls import TlsTransport, at
 
 _DEFAULT_OPTIONS = SessionOptions()
-
-
-def _at(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def why(error: OSError) -> str:
@@ -49,14 +45,17 @@ async def connect(
     Raises:
         HostUnreachable, TlsTrustError, CertificateRefused, AlpnError, ConnectTimeout: see `errors`.
     """
-    address = _at(host, port)
+    address = at(host, port)
     loop = asyncio.get_running_loop()
-    transport = TlsTransport(
-        tls,
-        lambda transport: Session(transport, True, options),
-        address=address,
-        server_hostname=server_hostname or host,
-    )
+    try:
+        transport = TlsTransport(
+            tls,
+            lambda transport: Session(transport, True, options),
+            address=address,
+            server_hostname=server_hostname or host,
+        )
+    except ValueError as error:
+        raise HostUnreachable(address, "that is no name of a host") from error
     sock: socket.socket | None = None
     try:
         async with asyncio.timeout(timeout):
@@ -65,6 +64,8 @@ async def connect(
                 await loop.create_connection(lambda: transport, sock=sock)
             except OSError as error:
                 raise HostUnreachable(address, why(error)) from error
+            except UnicodeError as error:  # of a label that is empty or too long
+                raise HostUnreachable(address, "that is no name of a host") from error
             session = await transport.ready
             try:
                 await session.wait_settings()
@@ -130,17 +131,16 @@ async def listen(
 
     def accept() -> TlsTransport:
         transport = TlsTransport(tls, make_session, address="", server_side=True)
-        deadline = loop.call_later(options.handshake_timeout_seconds, transport.abort)
+        deadline = loop.call_later(
+            options.handshake_timeout_seconds, transport.hurry, options.handshake_timeout_seconds
+        )
 
         def ready(future: asyncio.Future[Session]) -> None:
-            deadline.cancel()
-            if future.cancelled():
-                return
-            error = future.exception()
-            if error is None:
-                return
-            if on_error is not None and isinstance(error, Exception):
-                on_error(_at(*transport.peer_address), error)
+            error = None if future.cancelled() else future.exception()
+            if error is not None:
+                deadline.cancel()
+                if on_error is not None and isinstance(error, Exception):
+                    on_error(transport.address, error)
 
         transport.ready.add_done_callback(ready)
         return transport

@@ -15,7 +15,14 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import TYPE_CHECKING, cast
 
-from .errors import AlpnError, CertificateRefused, ConnectError, HostUnreachable, TlsTrustError
+from .errors import (
+    AlpnError,
+    CertificateRefused,
+    ConnectError,
+    ConnectTimeout,
+    HostUnreachable,
+    TlsTrustError,
+)
 
 if TYPE_CHECKING:
     from .session import Session
@@ -40,6 +47,11 @@ _CERTIFICATE_ALERTS = (
 )
 
 
+def at(host: str, port: int) -> str:
+    """An address as people write it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class _State(Enum):
     CONNECTING = "connecting"
     HANDSHAKE = "handshake"
@@ -48,8 +60,12 @@ class _State(Enum):
     CLOSED = "closed"
 
 
-def explain(error: ssl.SSLError, address: str) -> ConnectError:
-    """What a failed handshake, or an alert right after it, means for the user."""
+def explain(error: ssl.SSLError, address: str, agreed: bool) -> ConnectError:
+    """What a failed handshake, or an alert right after it, means for the user.
+
+    `agreed` tells whether both ends had found a cipher before: what a server of TLS 1.2 then calls a
+    handshake failure is that it misses a client certificate (RFC 5246 §7.4.6).
+    """
     if isinstance(error, ssl.SSLCertVerificationError):
         return TlsTrustError(address, error.verify_message.rstrip("."))
     reason = error.reason or str(error)
@@ -57,6 +73,8 @@ def explain(error: ssl.SSLError, address: str) -> ConnectError:
         return AlpnError(address, None)
     if "ALERT" in reason and any(alert in reason for alert in _CERTIFICATE_ALERTS):
         return CertificateRefused(address, reason.partition("ALERT_")[2].lower().replace("_", " "))
+    if agreed and "ALERT_HANDSHAKE_FAILURE" in reason:
+        return CertificateRefused(address, "it wants a client certificate")
     if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"):
         return HostUnreachable(address, "it does not speak TLS on this port")
     return TlsTrustError(address, f"the TLS handshake failed ({reason.lower().replace('_', ' ')})")
@@ -131,6 +149,7 @@ class TlsTransport(asyncio.Protocol):
         sock = tcp.get_extra_info("socket")
         if sock is not None:
             _tune(sock)
+        self.address = self.address or at(*self.peer_address)
         self._state = _State.HANDSHAKE
         self._handshake()
 
@@ -188,7 +207,7 @@ class TlsTransport(asyncio.Protocol):
             return
         except ssl.SSLError as error:
             self._send()  # the alert that tells the other end why
-            self._fail_handshake(explain(error, self.address))
+            self._fail_handshake(explain(error, self.address, self._object.cipher() is not None))
             return
         self._send()
         selected = self._object.selected_alpn_protocol()
@@ -223,7 +242,7 @@ class TlsTransport(asyncio.Protocol):
         except ssl.SSLZeroReturnError:  # close_notify
             ended = True
         except ssl.SSLError as error:
-            self.failure = explain(error, self.address)
+            self.failure = explain(error, self.address, self._object.cipher() is not None)
             self._deliver(chunks)
             self._lose(str(self.failure))
             self._send()
@@ -282,6 +301,15 @@ class TlsTransport(asyncio.Protocol):
         if self._tcp is not None and self._state is not _State.CLOSED:
             self._state = _State.CLOSING
             self._tcp.abort()
+
+    def hurry(self, seconds: float) -> None:
+        """Ends a connection on which the other end has not said anything yet, after so many seconds."""
+        if self._state is _State.HANDSHAKE:
+            self._fail_handshake(ConnectTimeout(self.address, seconds))
+            self.abort()
+        elif self._session is not None and not self._session.settings_seen:
+            self._lose(f"the other end said nothing within {seconds:g} s")
+            self.abort()
 
     async def wait_closed(self) -> None:
         """Until TCP is gone."""
