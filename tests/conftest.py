@@ -26,6 +26,7 @@ CANCEL_SECONDS = 5.0
 # Turns of the loop in which what a test has ended may finish
 LAST_TURNS = 5
 ENGINE_VARIABLE = "VERSER_HTTP2_ENGINE"
+PROXY_VARIABLES = ("https_proxy", "all_proxy", "no_proxy")
 LOOP_ARGUMENT = "event_loop_name"
 
 
@@ -41,7 +42,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # What the user's shell says is no concern of the tests.
     for name in list(os.environ):
-        if (name.startswith("VERSER_") and name != ENGINE_VARIABLE) or name == "WEB_CONCURRENCY":
+        ours = name.startswith("VERSER_") and name != ENGINE_VARIABLE
+        if ours or name == "WEB_CONCURRENCY" or name.lower() in PROXY_VARIABLES:
             del os.environ[name]
 
 

@@ -32,11 +32,21 @@ Value: TypeAlias = str | int | float | bool | None
 class GuestEvent:
     """Something that happened to a Guest.
 
-    `fields` by type: connected, registered: `host`, `guest_id`; disconnected: `reason`;
-    reconnecting: `delay_seconds`, `attempt`, `reason`; request-started: `request_id`, `source_id`,
-    `method`, `path`; request-completed: these and `status`, `duration_ms`, `bytes_in`, `bytes_out`,
-    `reason` (None when all went well); route-revoked: `domain`; draining: `reason`; error: `reason`,
-    `code`; closed: `reason`.
+    `fields` by type:
+
+    - connected: `host` (URL), `guest_id` (as it will register, `GUEST_ID~2` after a handover)
+    - registered: these and `domains` (with commas)
+    - disconnected: `reason`, `host`, `guest_id`; not told of a session that was handed over
+    - reconnecting, before each attempt but the first: `delay_seconds`, `attempt` (from 1 in each outage),
+      `reason` (why the session or the last attempt ended), `host` (the first to be dialled)
+    - request-started: `request_id`, `source_id`, `method`, `path`
+    - request-completed: these and `status`, `duration_ms`, `bytes_in`, `bytes_out`, `reason` (None when
+      all went well)
+    - route-revoked: `domain`
+    - draining: `reason`
+    - error, a refusal that would have been final before the first registration, told once until it
+      changes: `reason`, `code`
+    - closed: `reason`
     """
 
     type: LifecycleType
