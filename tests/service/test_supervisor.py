@@ -39,7 +39,8 @@ if behaviour == "second-hangs" and me.endswith("~2"):
     while not log.with_name("go").exists():
         time.sleep(0.01)
 say(f"registered {os.getpid()}")
-sock.send(f"registered {me}\\n".encode() + (f"registered {me}~2\\n".encode() if behaviour == "moves" else b""))
+ids = [me, me + "~2"] if behaviour == "moves" else [me]
+sock.send("".join(f"registered {one}\\n" for one in ids).encode())
 if behaviour == "worn" and log.read_text().count("registered") == 1:
     sock.send(b"worn-out\\n")
 while sock.recv(64):
