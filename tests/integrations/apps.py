@@ -68,8 +68,9 @@ def make_starlette(diary: Diary) -> Starlette:
                 async for piece in request.stream():
                     diary.received += len(piece)
                     yield piece
+                diary.events.append("echoed all")
             except ClientDisconnect:
-                diary.events.append("echo disconnected")
+                return
 
         return StreamingResponse(pieces(), media_type=request.headers.get("content-type"))
 
