@@ -55,6 +55,7 @@ class GuestLog:
                 if self.registered:
                     self._events.info("draining", **fields)
             case "error":
+                self._remember(str(fields.get("reason")))  # the Guest's own logger says it too
                 self._events.error("error", **fields)
             case "route-revoked":
                 self._events.info("route revoked", **fields)
