@@ -131,6 +131,7 @@ class Sender:
             if not write.done.done():
                 write.done.set_exception(error)
                 write.done.exception()  # a caller that was cancelled meanwhile will not ask
+        self._session.pump_soon()  # they may have held up others
 
     def unpark(self, stream: Stream) -> None:
         """The stream has window again."""
