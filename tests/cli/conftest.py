@@ -11,6 +11,8 @@ import pytest
 from tests.cli.processes import Running, host_process, start
 from tests.support.certificates import Certificates
 
+APPS = Path(__file__).parent / "apps"
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -39,6 +41,16 @@ def stage(certs: Certificates) -> Iterator[Stage]:
         with start(*arguments, "--log-format", "json") as guest:
             guest.says('"registered"')
             yield Stage(port, certs, guest)
+
+
+@pytest.fixture(scope="session")
+def kit(stage: Stage) -> Iterator[Stage]:
+    """The same Host, and a Guest that serves `apps/answers.py` for kit.test and two.test."""
+    names = ("--guest-id", "kit", "--domain", "kit.test", "--domain", "two.test")
+    arguments = ("answers:app", "--app-dir", APPS, *stage.peer, *names)
+    with start(*arguments, "--log-format", "json") as guest:
+        guest.says('"registered"')
+        yield Stage(stage.port, stage.certs, guest)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -23,14 +24,13 @@ from verser2_guest_python.cli.parameters import (
 from verser2_guest_python.errors import VerserError, VerserUsageError
 from verser2_guest_python.service.exit_codes import ExitCode, exit_code
 from verser2_guest_python.service.options import BROKER_KEYS
-from verser2_guest_python.service.output import OutputError
+from verser2_guest_python.service.output_errors import OutputError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 REQUEST: Final = "The request"
 ANSWER: Final = "The answer"
 LOAD: Final = "A load run"
-_MAX_COUNT: Final = 1_000_000_000
 
 
 class _OutputFailed(click.ClickException):
@@ -55,6 +55,17 @@ def _refuse_method(context: click.Context, _parameter: click.Parameter, value: s
         raise click.UsageError(
             f"The method is the word before the URL: broker request {value} URL.", ctx=context
         )
+
+
+def _count(lowest: int, highest: int = 1_000_000_000) -> Callable[..., int | None]:
+    """A callback for options that hold a number of times."""
+
+    def check(_context: click.Context, _parameter: click.Parameter, value: int | None) -> int | None:
+        if value is not None and not lowest <= value <= highest:
+            raise click.BadParameter(f"{value} is not a number from {lowest} to {highest:,}.")
+        return value
+
+    return check
 
 
 def option(*names: str, group: str, **attributes: Any) -> Decorator:
@@ -154,7 +165,8 @@ REQUEST_OPTIONS: Final[tuple[Decorator, ...]] = (
         "--retry",
         "retries",
         group=REQUEST,
-        type=click.IntRange(0, _MAX_COUNT),
+        type=int,
+        callback=_count(0),
         metavar="N",
         default=0,
         help="Try so many times more what failed on the way or was answered 408, 429 or 5xx, where doing "
@@ -186,7 +198,8 @@ REQUEST_OPTIONS: Final[tuple[Decorator, ...]] = (
         "--repeat",
         "repeat",
         group=LOAD,
-        type=click.IntRange(1, _MAX_COUNT),
+        type=int,
+        callback=_count(1),
         metavar="N",
         help="Send the request N times, and show latencies instead of answers.",
     ),
@@ -194,7 +207,8 @@ REQUEST_OPTIONS: Final[tuple[Decorator, ...]] = (
         "--concurrency",
         "concurrency",
         group=LOAD,
-        type=click.IntRange(1, 10_000),
+        type=int,
+        callback=_count(1, 10_000),
         metavar="C",
         help="So many of them at a time.  [default: 1]",
     ),
@@ -235,12 +249,9 @@ def credentials(user: str | None, url: str) -> tuple[str, str | None]:
         return url, of_url if of_url is None or ":" in of_url else f"{of_url}:"
     if ":" in user:
         return url, user
-    try:
-        password = click.prompt(
-            f"Password of {user}", hide_input=True, err=True, default="", show_default=False
-        )
-    except click.Abort:
-        raise VerserUsageError(f"The password of {user} is missing: -u is written user:password.") from None
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise VerserUsageError(f"The password of {user} is missing: -u is written user:password.")
+    password = click.prompt(f"Password of {user}", hide_input=True, err=True, default="", show_default=False)
     return url, f"{user}:{password}"
 
 

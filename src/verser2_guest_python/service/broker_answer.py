@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 from verser2_guest_python.service.broker_colour import Palette, wants_colour
 from verser2_guest_python.service.broker_notes import Notes
 from verser2_guest_python.service.exit_codes import ExitCode
-from verser2_guest_python.service.output import Output, OutputError
+from verser2_guest_python.service.output import Output
+from verser2_guest_python.service.output_errors import OutputError
 from verser2_guest_python.service.text import safe
 from verser2_guest_python.service.transfer_progress import Progress
 
@@ -222,4 +223,4 @@ def _head_of(response: VerserBrokerResponse, palette: Palette | None) -> bytes:
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
     paint = palette.good if response.ok else palette.bad
     lines = [paint(status), *(f"{palette.bold(name)}: {safe(value)}" for name, value in items)]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+    return ("\n".join(lines) + "\n\n").encode()

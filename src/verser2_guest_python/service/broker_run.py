@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from verser2_guest_python.service.exit_codes import ExitCode, exit_code_of_signal
-from verser2_guest_python.service.output import OutputClosed
+from verser2_guest_python.service.output_errors import OutputClosed
 
 
 def run_until_signal(main: Callable[[], Coroutine[Any, Any, int]], *, fast_loop: bool = False) -> int:

@@ -56,21 +56,21 @@ class Patience:
     """How many more tries there are, and how long to wait for the next."""
 
     def __init__(self, tries: int, notes: Notes) -> None:
-        self._left = tries
+        self._tries = tries
+        self._used = 0
         self._pause = _FIRST_PAUSE_SECONDS
         self._notes = notes
 
     @property
     def over(self) -> bool:
-        return self._left <= 0
+        return self._used >= self._tries
 
     async def wait(self, because: str, asked: float | None = None) -> None:
         """Waits before the next try; `asked` is how long the app wants us to."""
         pause = self._pause if asked is None else min(asked, _LONGEST_RETRY_AFTER_SECONDS)
         self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
-        left = "the last time" if self._left == 1 else f"{self._left} tries left"
-        self._left -= 1
-        self._notes.warn(f"{because} Trying again in {pause:g} s, {left}.")
+        self._used += 1
+        self._notes.warn(f"{because} Trying again in {pause:g} s ({self._used} of {self._tries}).")
         await asyncio.sleep(pause)
 
 

@@ -13,15 +13,9 @@ import stat
 import sys
 from typing import Final, Self
 
+from verser2_guest_python.service.output_errors import OutputClosed, OutputError
+
 _PIECE_BYTES: Final = 4096  # PIPE_BUF: what a pipe that polls as writable takes without blocking
-
-
-class OutputError(Exception):
-    """The output cannot be written; says why."""
-
-
-class OutputClosed(Exception):
-    """Whoever read the output has left, as `| head` does."""
 
 
 class Output:
