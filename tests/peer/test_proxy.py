@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import socket
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -249,8 +250,24 @@ async def test_a_socks_proxy_that_refuses(certs: Certificates, code: int, told: 
         assert told in (await failure(host, certs, proxy.url)).message
 
 
+def no_such_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resolver is the edge of the machine: it knows nothing of .invalid, and says so at once."""
+    loop = asyncio.get_running_loop()
+    plain = loop.getaddrinfo
+
+    async def getaddrinfo(host: str, *args: Any, **options: Any) -> Any:
+        if host.endswith(".invalid"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return await plain(host, *args, **options)
+
+    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo, raising=False)
+
+
 @pytest.mark.parametrize("scheme", ["http", "socks5", "socks5h"])
-async def test_a_proxy_that_is_not_there(certs: Certificates, scheme: str) -> None:
+async def test_a_proxy_that_is_not_there(
+    certs: Certificates, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_such_names(monkeypatch)
     async with http_proxy() as proxy:
         port = proxy.port
     async with scripted_host(certs) as host:
@@ -284,7 +301,8 @@ async def test_a_proxy_that_hangs(certs: Certificates, make: ProxyMaker) -> None
         assert f"does the proxy {proxy.url} lead to it" in caught.value.message
 
 
-async def test_a_name_that_only_the_proxy_knows(certs: Certificates) -> None:
+async def test_a_name_that_only_the_proxy_knows(certs: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_such_names(monkeypatch)
     async with socks5_proxy() as proxy:
         found = find_proxy(HOST, proxy.url.replace("socks5h", "socks5"))
         with pytest.raises(VerserConnectionError, match="Write socks5h:// to have the proxy look it up"):
