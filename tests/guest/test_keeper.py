@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from tests.guest.guests import DOMAIN, GUEST_ID, Events, Gate, hello, make_guest, until
+from tests.guest.guests import (
+    DOMAIN,
+    GUEST_ID,
+    Events,
+    Gate,
+    guest_at_scripted_host,
+    hello,
+    make_guest,
+    until,
+)
 from tests.host.peers import running_host
 from tests.support.brokers import broker_at
 from tests.support.certificates import Certificates
@@ -202,3 +211,20 @@ async def test_an_outage_tells_each_attempt(certs: Certificates) -> None:
     assert Counter(events.types)["disconnected"] == 1
     await guest.close()
     assert set(events.types) <= ALL_TYPES
+
+
+async def test_a_host_that_takes_its_time_to_close_is_found_again_at_once(certs: Certificates) -> None:
+    """An outage begins with the loss: attempts at a handover before it do not make the pauses long."""
+    async with guest_at_scripted_host(certs) as (host, guest):
+        events = Events(guest)
+        host.refuse_registration(502, {"error": {"code": "invalid-registration", "message": "closing"}})
+        old = host.session
+        old.goaway()
+        await events.wait("reconnecting", 4)
+        old.abort("the Host has closed")
+        await events.wait("disconnected")
+        behind = events.all[events.types.index("disconnected") + 1]
+        assert behind.type == "reconnecting"
+        assert (behind.fields["attempt"], behind.fields["delay_seconds"]) == (1, 0.0)
+        host.refusal = None
+        await events.wait("registered")

@@ -90,6 +90,7 @@ class Keeper:
         self._listeners = listeners
         self._chances = chances
         self._backoff = Backoff(options.reconnect_max_delay)
+        self._handover_backoff = Backoff(options.reconnect_max_delay)  # while another session still serves
         self._peer_id = options.guest_id
         self._failure: VerserError | None = None
         self._reported = ""  # the last refusal that was told as an error
@@ -146,6 +147,7 @@ class Keeper:
         self.current = guest_session
         self._peer_id = peer_id
         self._backoff.connected(session.loop.time())
+        self._handover_backoff.connected(session.loop.time())
         self._chances.registered = True
         self._taken_warned = False
         self._reported = ""
@@ -189,7 +191,7 @@ class Keeper:
         while True:
             delay = self._backoff.next_delay(loop.time())
             if reason is not None:
-                self._tell_reconnecting(delay, reason)
+                self._tell_reconnecting(delay, self._backoff.attempt, reason)
             await self._pause(delay)
             try:
                 await self.connect()
@@ -198,11 +200,11 @@ class Keeper:
                 self._check(error)
                 reason = error.message
 
-    def _tell_reconnecting(self, delay: float, reason: str) -> None:
+    def _tell_reconnecting(self, delay: float, attempt: int, reason: str) -> None:
         self._listeners.tell(
             "reconnecting",
             delay_seconds=delay,
-            attempt=self._backoff.attempt,
+            attempt=attempt,
             reason=reason,
             host=self._hosts.order()[0].url,
         )
@@ -247,11 +249,12 @@ class Keeper:
         loop = asyncio.get_running_loop()
         if old.session.closing:
             self._hosts.lost(old.address)  # GOAWAY: this Host is about to end
-        self._backoff.lost(loop.time())
+        backoff = self._handover_backoff
+        backoff.lost(loop.time())
         # The first attempt comes at once, unless there were others a moment ago: a Host that takes leave
         # of every session must not be dialled in a loop
-        delay = self._backoff.next_delay(loop.time())
-        self._tell_reconnecting(delay, reason)
+        delay = backoff.next_delay(loop.time())
+        self._tell_reconnecting(delay, backoff.attempt, reason)
         if not self._options.handover:
             self.current = None
             await asyncio.shield(self._retire(old, drain=True))
@@ -262,8 +265,8 @@ class Keeper:
                 await self._open(self._free_id())
             except VerserError as error:
                 self._check(error)
-                delay = self._backoff.next_delay(loop.time())
-                self._tell_reconnecting(delay, error.message)
+                delay = backoff.next_delay(loop.time())
+                self._tell_reconnecting(delay, backoff.attempt, error.message)
             finally:
                 if self.current is not old:
                     self._retire(old, drain=True)
