@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.cli.processes import Running, start
 from tests.service.conftest import APPS, Place, registered
+from tests.support.certificates import Certificates
 
 FORWARDED = {"x-forwarded-for": "10.0.0.1, 192.0.2.7", "x-forwarded-proto": "https"}
 
@@ -74,5 +75,19 @@ async def test_at_all_hosts_it_registers_at_each(place: Place) -> None:
     with telling(place, "--host-url", f"{place.url},{away}", "--all-hosts") as process:
         await registered(process, "telling")
         process.says('"reconnecting"', away.removeprefix("https://"))
+        process.send(signal.SIGTERM)
+        assert process.wait() == 0
+
+
+async def test_a_key_that_others_can_read_is_told_at_the_start(
+    place: Place, certs: Certificates, tmp_path: Path
+) -> None:
+    key = tmp_path / "key.pem"
+    key.write_bytes(certs.guest_key.read_bytes())
+    key.chmod(0o644)
+    identity = ("--tls-cert-file", certs.guest, "--tls-key-file", key)
+    with telling(place, "--host-url", place.url, *identity) as process:
+        await registered(process, "telling")
+        assert '"level":"warning"' in process.says(str(key), "mode 0644", "chmod 600")
         process.send(signal.SIGTERM)
         assert process.wait() == 0

@@ -20,7 +20,7 @@ from tests.support.steady_load import SteadyLoad
 from verser2_guest_python import DisconnectedTargetError, StreamFailureError, VerserBroker, VerserError
 
 RATE = 100.0
-SLOW_SECONDS = 1.5
+SLOW_SECONDS = 1.0
 
 
 @asynccontextmanager

@@ -25,8 +25,11 @@ FAILED: Final = b"failed"
 _LAST_WORDS_SECONDS: Final = 1.0
 """For what a worker said before it ended to arrive; a child of its own may keep the socket open for ever."""
 
-BLOCKED_AT_START: Final = frozenset({signal.SIGINT, signal.SIGHUP})
-"""What a terminal sends to all its processes: kept from a worker until it can ignore them itself."""
+BLOCKED_AT_START: Final = frozenset({signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)})
+"""What a terminal sends to all its processes: kept from a worker until it can ignore them itself.
+
+Windows has no SIGHUP, and no workers; this module has to load there all the same.
+"""
 
 
 class WorkerState(Enum):
