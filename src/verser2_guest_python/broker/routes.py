@@ -97,15 +97,21 @@ class RouteTable:
             entry = entries[0]
             return None if entry.degraded else entry
         best: RouteEntry | None = None
-        count, turn, next_turn = len(entries), found.turn, found.turn
+        fewest = next_turn = 0
+        tie = False
+        count, turn = len(entries), found.turn
         for offset in range(count):
             position = (turn + offset) % count
             entry = entries[position]
-            if entry.degraded or entry.guest.target_id in avoid:
+            guest = entry.guest
+            if entry.degraded or guest.target_id in avoid:
                 continue
-            if best is None or entry.guest.in_flight < best.guest.in_flight:
-                best, next_turn = entry, position + 1
-        found.turn = next_turn
+            if best is None or guest.in_flight < fewest:
+                best, fewest, next_turn, tie = entry, guest.in_flight, position + 1, False
+            elif guest.in_flight == fewest:
+                tie = True
+        if tie:  # else nobody's turn was used: the one request more that is under way goes round
+            found.turn = next_turn
         return best
 
     def choose_for_socket(self, domain: str, avoid: Collection[str] = ()) -> RouteEntry | None:
