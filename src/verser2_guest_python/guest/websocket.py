@@ -38,12 +38,15 @@ _NEGOTIATION_FAILED = "websocket-negotiation-failed"
 class GuestWebSocket:
     """A WebSocket from its `open` line on; a `WebSocketPeer` of `asgi.websocket`."""
 
-    def __init__(self, stream: Stream, opening: Open, parser: VwsParser, extended: bool) -> None:
+    def __init__(
+        self, stream: Stream, opening: Open, parser: VwsParser, *, guest_id: str, extended: bool
+    ) -> None:
         self.stream = stream
         self.opening = opening
         self.received_bytes = 0
         self.sent_bytes = 0
         self._parser = parser
+        self._guest_id = guest_id
         self._extended = extended
         self._channel: WebSocketChannel | None = None
         self._negotiated = False
@@ -111,7 +114,7 @@ class GuestWebSocket:
     async def refuse(self, code: str, message: str, **context: str | int | float | bool) -> None:
         """The `error` line instead of `accept`."""
         opening = self.opening
-        known: ErrorContext = {"domain": opening.domain, "path": opening.path}
+        known: ErrorContext = {"guestId": self._guest_id, "domain": opening.domain, "path": opening.path}
         await self._answer(encode(Error(code, message, known | context)), end=True)
         self.stream.discard()
 
@@ -197,12 +200,12 @@ async def _run(dispatcher: Dispatcher, socket: GuestWebSocket) -> tuple[int, str
     opening = socket.opening
     mounted = dispatcher.apps.find(opening.domain)
     if mounted is None:
-        await socket.refuse("missing-guest", _UNAVAILABLE, status=404, guestId=dispatcher.guest_id)
+        await socket.refuse("missing-guest", _UNAVAILABLE, status=404)
         return 404, NO_APP
     try:
         headers = request_fields({**(opening.headers or {}), "host": opening.domain})
     except VerserError as error:
-        await socket.refuse(error.code, error.message, guestId=dispatcher.guest_id)
+        await socket.refuse(error.code, error.message)
         return 400, error.message
     if opening.protocol and not any(name == b"sec-websocket-protocol" for name, _ in headers):
         headers.append((b"sec-websocket-protocol", opening.protocol.encode("latin-1", "replace")))
@@ -226,9 +229,9 @@ async def _run(dispatcher: Dispatcher, socket: GuestWebSocket) -> tuple[int, str
     if not outcome.accepted and not socket.negotiated and outcome.end is not WebSocketEnd.DISCONNECTED:
         if failure is not None:
             message = (str(failure) or type(failure).__name__) if dispatcher.debug else APP_FAILED
-            await socket.refuse("local-handler-failure", message, guestId=dispatcher.guest_id)
+            await socket.refuse("local-handler-failure", message)
             return 500, reason
-        await socket.refuse(_NEGOTIATION_FAILED, APP_SILENT, guestId=dispatcher.guest_id)
+        await socket.refuse(_NEGOTIATION_FAILED, APP_SILENT)
         return 500, APP_SILENT
     if not outcome.accepted:
         return outcome.status or 499, reason or (None if outcome.status else "cancelled")

@@ -15,8 +15,10 @@ from verser2_guest_python.http2 import (
     FieldBlock,
     SessionClosing,
     Stream,
+    StreamReset,
     TooManyStreams,
 )
+from verser2_guest_python.peer.websocket import CLOSE_SECONDS
 from verser2_guest_python.wire.vws import Close, Message, Open, VwsParser, VwsViolation, encode
 
 from .demand import Calls
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("verser2_guest_python.guest")
 
 _RETRY_SECONDS = 1.0  # after the Host refused one
+_CANCELLED_RETRY_SECONDS = 0.05  # after one was cancelled, and another one before it
 
 
 class WebSocketLeases:
@@ -46,6 +49,7 @@ class WebSocketLeases:
         self._parsers: dict[int, VwsParser] = {}
         self._open: dict[int, tuple[GuestWebSocket, asyncio.Task[None]]] = {}
         self._retry: asyncio.TimerHandle | None = None
+        self._retry_delay = 0.0  # after one was cancelled
         self._stopped = False
 
     @property
@@ -80,12 +84,14 @@ class WebSocketLeases:
             return
 
     def _on_lease(self, stream: Stream) -> None:
+        fields = stream.fields
+        if fields is not None and fields[0][1] != b"200":
+            self._lost(stream, f"the Host refused it ({fields[0][1].decode('latin-1')})")
+            self._give_up(stream)
+            return
         if stream.error is not None or stream.ended:
             self._lost(stream, "it ended" if stream.error is None else str(stream.error))
-            return
-        if stream.fields is not None and stream.fields[0][1] != b"200":
-            self._lost(stream, f"the Host refused it ({stream.fields[0][1].decode('latin-1')})")
-            stream.discard()
+            self._give_up(stream)
             return
         data = stream.take_frame()
         if not data:
@@ -104,13 +110,23 @@ class WebSocketLeases:
         except VwsViolation as violation:
             self._lost(stream, violation.message)
             stream.write_now(encode(Close(violation.close_code, "")))
-            stream.reset(ErrorCode.PROTOCOL_ERROR)
+            stream.discard()
+            # Reset once the Host has seen it (§11): what comes in one read with a reset is lost
+            self._session.loop.call_later(CLOSE_SECONDS, stream.reset, ErrorCode.PROTOCOL_ERROR)
             return
         self._activate(stream, opening, parser)
 
     def _activate(self, stream: Stream, opening: Open, parser: VwsParser) -> None:
         del self._idle[stream.id]
-        socket = GuestWebSocket(stream, opening, parser, WS_HEADERS in self._guest_session.extensions)
+        self._retry_delay = 0.0
+        guest_session = self._guest_session
+        socket = GuestWebSocket(
+            stream,
+            opening,
+            parser,
+            guest_id=guest_session.dispatcher.guest_id,
+            extended=WS_HEADERS in guest_session.extensions,
+        )
         task = self._session.loop.create_task(self._serve(socket))
         self._open[stream.id] = (socket, task)
         self._calls.websockets += 1
@@ -120,6 +136,8 @@ class WebSocketLeases:
         try:
             await serve_websocket(self._guest_session.dispatcher, socket)
         finally:
+            if not socket.stream.write_ended:
+                self._give_up(socket.stream)  # the Broker left before the app had answered
             self._over(socket.stream.id)
 
     def _over(self, stream_id: int) -> None:
@@ -139,9 +157,15 @@ class WebSocketLeases:
         stream.listener = None
         if self._session.lost is not None or self._stopped:
             return
-        _log.warning("An idle WebSocket lease was lost: %s", reason)
+        error = stream.error
+        if isinstance(error, StreamReset) and error.code == ErrorCode.CANCEL:
+            # Often a WebSocket that was given up before it got here, so that both came in one read
+            delay, self._retry_delay = self._retry_delay, _CANCELLED_RETRY_SECONDS
+        else:
+            _log.warning("An idle WebSocket lease was lost: %s", reason)
+            delay = _RETRY_SECONDS
         if self._retry is None:
-            self._retry = self._session.loop.call_later(_RETRY_SECONDS, self._again)
+            self._retry = self._session.loop.call_later(delay, self._again)
 
     def _again(self) -> None:
         self._retry = None
@@ -154,10 +178,17 @@ class WebSocketLeases:
             socket.restart()
         for stream in self._idle.values():
             stream.listener = None
-            stream.discard()
-            if stream.error is None and not stream.write_ended:
-                stream.write_now(b"", end=True)
+            self._give_up(stream)
         self._idle.clear()
+
+    def _give_up(self, stream: Stream) -> None:
+        """Leaves nothing behind of a lease that no WebSocket will come on."""
+        if stream.ended or stream.fields is None or stream.fields[0][1] == b"200":
+            if not stream.closed and not stream.write_ended:
+                stream.write_now(b"", end=True)
+        else:
+            stream.reset(ErrorCode.CANCEL)  # the Host has refused it, and still speaks
+        stream.discard()
 
     def stop(self) -> None:
         """Opens no further leases."""
