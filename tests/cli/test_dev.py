@@ -46,6 +46,17 @@ def test_the_domain_can_be_chosen(state: dict[str, str]) -> None:
         fails(6, "one.test, two.test", arguments=("broker", "get", "small.localhost/"), env=state)
 
 
+def test_a_proxy_in_the_environment_is_left_alone(state: dict[str, str]) -> None:
+    state = {**state, "HTTPS_PROXY": "http://127.0.0.1:1"}
+    with dev(state) as process:
+        for line in (printed(process), printed(process, "--host-url")):
+            result = subprocess.run(
+                ["sh", "-c", line], capture_output=True, env=environment(**state), timeout=30
+            )
+            assert (result.returncode, result.stdout) == (0, b"small"), result.stderr.decode()
+        assert process.stop() == 0
+
+
 def test_the_newest_of_two_is_found_and_a_crash_is_noticed(state: dict[str, str]) -> None:
     with dev(state, "--domain", "older.test") as older:
         printed(older)

@@ -42,6 +42,8 @@ def dev(app: str | None, **values: Any) -> int:
 
 
 def _show(app: str, stack: DevStack) -> None:
+    from verser2_guest_python.peer import find_proxy, parse_host_url
+
     run = stack.run()
     get = [own_command(), "broker", "get", f"http://{run.domains[0]}/"]
     spelled_out = [
@@ -50,6 +52,7 @@ def _show(app: str, stack: DevStack) -> None:
         *("--tls-ca-file", run.ca_file),
         *("--tls-cert-file", run.cert_file),
         *("--tls-key-file", run.key_file),
+        *(("--proxy", "") if find_proxy(parse_host_url(run.host_url), None) else ()),
     ]
     click.echo(
         f"\n  {_bold(app)} serves {_bold(', '.join(run.domains))}. Ask it from another terminal:\n\n"

@@ -101,16 +101,17 @@ def resolve_peer(given: Mapping[str, Any], environ: Mapping[str, str]) -> Peer:
 
     hosts = tuple(given.get("host_url") or split_list(value("host_url") or ""))
     files = {name: value(f"tls.{name}") for name in ("ca_file", "cert_file", "key_file", "pfx_file")}
+    proxy = value("session.proxy")
     if not hosts:
         host, files = _running_dev(files)
-        hosts = (host,)
+        hosts, proxy = (host,), ""  # it is on this machine
     return Peer(
         host_urls=hosts,
         broker_id=value("broker_id") or f"broker-{secrets.token_hex(4)}",
         connect_timeout=_seconds(value("session.connect_timeout"), "session.connect_timeout"),
         key_password=value("tls.key_password"),
         pfx_password=value("tls.pfx_password"),
-        proxy=value("session.proxy"),
+        proxy=proxy,
         **files,
     )
 

@@ -24,6 +24,7 @@ from verser2_guest_python.service.dev_runs import DevRun, announce, withdraw
 GUEST_ID: Final = "guest"
 DRAIN_SECONDS: Final = 3.0
 _ADDRESS: Final = "127.0.0.1"
+_NO_PROXY: Final = ""  # whatever the environment says: nothing here leaves this machine
 _NOT_IN_A_LABEL: Final = re.compile(r"[^a-z0-9]+")
 
 
@@ -62,9 +63,11 @@ class DevStack:
                 tls_ca_file=certificates.ca_file,
                 tls_cert_file=certificates.guest.cert_file,
                 tls_key_file=certificates.guest.key_file,
+                proxy=_NO_PROXY,
                 timeout_graceful_shutdown=DRAIN_SECONDS,
                 lifespan=self._lifespan,
                 debug=True,
+                proxy="",  # the Host is in this process
             )
             ends.push_async_callback(self.guest.close)
             self._ends = ends.pop_all()
@@ -98,6 +101,7 @@ class DevStack:
             tls_ca_file=self.certificates.ca_file,
             tls_cert_file=identity.cert_file,
             tls_key_file=identity.key_file,
+            proxy=_NO_PROXY,
         )
 
     async def __aexit__(
