@@ -190,6 +190,8 @@ class Stream:
     def send_fields(self, block: FieldBlock, extra: Fields = (), *, end: bool = False) -> None:
         """The response fields of a stream that the peer opened; once."""
         self._check_writable()
+        if self.h2.state_machine.headers_sent:
+            raise RuntimeError(f"stream {self.id}: its fields have been sent already")
         self.session.send_fields(self, block, extra, end)
         if end:
             self.end_writing()
@@ -337,14 +339,14 @@ class Stream:
     def notify(self) -> None:
         """The read is over: tell whoever waits."""
         self._touched = self.reset_pending
-        listener = self.listener
-        if listener is not None:
-            listener(self)
         reader = self._reader
         if reader is not None and not reader.done():
             reader.set_result(None)
         if self._watchers and self.closed:
             self._wake_watchers()
+        listener = self.listener
+        if listener is not None:  # the last, for it may fail
+            listener(self)
 
     def fail(self, error: StreamError) -> None:
         """The stream is over, and not well."""
