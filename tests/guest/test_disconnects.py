@@ -290,7 +290,7 @@ async def test_a_few_hundred_cancelled_requests_leave_nothing(certs: Certificate
 
     async with guest_at_scripted_host(certs, app) as (host, guest):
         session = session_of(guest)
-        for _ in range(400):
+        for _ in range(200):
             call = await host_call(
                 host, method="POST", headers={"content-length": "9"}, body=b"half", end=False
             )

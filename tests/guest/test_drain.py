@@ -325,8 +325,11 @@ async def test_idle_leases_that_are_lost_do_not_hold_the_drain_up(certs: Certifi
 
 
 @pytest.mark.parametrize("requests", [0, 2])
-async def test_goaway_before_the_drain(certs: Certificates, requests: int) -> None:
-    """No stream can be opened any more: neither to revoke nor to replace a lease."""
+async def test_goaway_before_the_drain(
+    certs: Certificates, requests: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No stream can be opened any more, so no lease is replaced."""
+    monkeypatch.setattr("verser2_guest_python.guest.session.QUEUE_SECONDS", 0.2)
     app = Gate()
     options = {"min_waiting_streams": 2, "limit_concurrency": 2, "handover": False}
     async with guest_at_scripted_host(certs, app, **options) as (host, guest):

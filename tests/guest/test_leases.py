@@ -497,7 +497,7 @@ async def test_requests_that_are_cancelled_at_once_do_not_slow_the_next_ones(
 ) -> None:
     """Head and reset in one packet look like an idle lease that was lost; they are none of its faults."""
     async with guest_at_scripted_host(certs) as (host, _guest):
-        for _ in range(300):
+        for _ in range(150):
             call = await host_call(host, method="POST", body=b"x", end=False)
             getattr(call, how)()
         assert (await ask(host, "/after")).body == b"/after"

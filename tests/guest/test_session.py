@@ -499,8 +499,9 @@ async def test_the_limit_holds_over_both_sessions_of_a_handover(certs: Certifica
         assert guest.connected
 
 
-async def test_stream_ids_run_out(certs: Certificates) -> None:
+async def test_stream_ids_run_out(certs: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
     """protocol.md §12.11, with a lowered limit: nothing is lost, and the routes are revoked in order."""
+    monkeypatch.setattr("verser2_guest_python.guest.session.QUEUE_SECONDS", 0.2)
     revoked: list[bytes] = []
 
     async def on_revoke(stream: Stream, asked: bytes) -> None:
@@ -508,9 +509,9 @@ async def test_stream_ids_run_out(certs: Certificates) -> None:
         await answer(stream, 200, {"content-type": "application/json"}, b'{"status":"ack"}')
 
     async with lease_host(certs, on_revoke=on_revoke) as host:
-        guest = make_guest(host, certs, hello, session_options=SessionOptions(last_stream_id=4_001))
+        guest = make_guest(host, certs, hello, session_options=SessionOptions(last_stream_id=2_001))
         await guest.connect()
-        for number in range(3_500):
+        for number in range(1_800):
             reply = await (await fresh_call(host, f"/{number}")).reply()
             assert reply.body == f"/{number}".encode()
         assert len(host.registrations) >= 3
