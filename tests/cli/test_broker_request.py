@@ -448,6 +448,31 @@ def test_a_pipe_that_is_read_at_first_can_be_given_up_too(stage: Stage) -> None:
     os.close(writing)
 
 
+def in_shell(command: str, kit: Stage) -> subprocess.CompletedProcess[bytes]:
+    """Runs a command written for sh, in which $BROKER is the program and $PEER what leads to the Host."""
+    env = environment(BROKER=" ".join([*COMMAND, "broker"]), PEER=" ".join(map(str, kit.peer)))
+    return subprocess.run(["sh", "-c", command], capture_output=True, env=env, cwd=ROOT, timeout=30)
+
+
+def test_what_is_closed_is_left_alone(kit: Stage) -> None:
+    """The numbers of closed descriptors go to sockets of ours: nothing may be said there, or read."""
+    result = in_shell("$BROKER get -v kit.test/text $PEER 2>&- <&-", kit)
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"no line end", b"")
+    result = in_shell("$BROKER post kit.test/say -d @- $PEER <&-", kit)
+    assert (result.returncode, b"it is closed" in result.stderr) == (78, True)
+    result = in_shell("$BROKER ws kit.test/end?1000: $PEER --linger 20 <&-", kit)
+    assert (result.returncode, result.stdout) == (0, b"bye\n")
+    assert in_shell("$BROKER routes $PEER >&-", kit).returncode == 23
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_told(kit: Stage) -> None:
+    fails(23, "No space left", arguments=("broker", "get", "kit.test/text", "-o", "/dev/full", *kit.peer))
+    for command in ("routes", "get kit.test/text --repeat 2", "ws kit.test/greet"):
+        result = in_shell(f"$BROKER {command} $PEER > /dev/full", kit)
+        assert (result.returncode, b"No space left" in result.stderr) == (23, True), command
+
+
 def test_it_starts_without_what_it_does_not_need() -> None:
     """`--help` loads neither the event loop nor HTTP/2, a request neither the settings model nor the log."""
     code = (

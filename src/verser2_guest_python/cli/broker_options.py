@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -25,6 +25,9 @@ from verser2_guest_python.errors import VerserError, VerserUsageError
 from verser2_guest_python.service.exit_codes import ExitCode, exit_code
 from verser2_guest_python.service.options import BROKER_KEYS
 from verser2_guest_python.service.output_errors import OutputError
+
+if TYPE_CHECKING:
+    from verser2_guest_python.service.broker_peer import Peer
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -233,7 +236,7 @@ def with_options(*decorators: Decorator) -> Decorator:
     return decorate
 
 
-def peer_of(values: Mapping[str, Any]) -> Any:
+def peer_of(values: Mapping[str, Any]) -> Peer:
     """Where the settings among `values` lead."""
     from verser2_guest_python.service.broker_peer import resolve_peer
 

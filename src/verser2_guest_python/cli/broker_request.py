@@ -17,6 +17,9 @@ from verser2_guest_python.cli.broker_options import (
 from verser2_guest_python.cli.parameters import GroupedCommand
 
 if TYPE_CHECKING:
+    from verser2_guest_python.service.broker_body import RequestBody
+    from verser2_guest_python.service.broker_notes import Notes
+    from verser2_guest_python.service.broker_peer import Peer
     from verser2_guest_python.service.broker_request import Call
 
 _WHAT_IT_DOES = "and write the answer's body to standard output."
@@ -83,7 +86,7 @@ def _call(method: str, url: str, values: dict[str, Any]) -> Call:
     )
 
 
-def _body(values: dict[str, Any]) -> Any:
+def _body(values: dict[str, Any]) -> RequestBody | None:
     data, json_value, form = values["data"], values["json_value"], values["form"]
     if bool(data) + (json_value is not None) + bool(form) > 1:
         raise click.UsageError("Only one of -d, --json and -F can be the body of a request.")
@@ -102,7 +105,7 @@ def _body(values: dict[str, Any]) -> Any:
     return None
 
 
-def _once(peer: Any, call: Call, notes: Any, values: dict[str, Any]) -> int:
+def _once(peer: Peer, call: Call, notes: Notes, values: dict[str, Any]) -> int:
     from verser2_guest_python.service.broker_answer import Shown
     from verser2_guest_python.service.call_broker import run_call
 
@@ -118,7 +121,7 @@ def _once(peer: Any, call: Call, notes: Any, values: dict[str, Any]) -> int:
     return run_call(peer, call, shown, notes)
 
 
-def _load(peer: Any, call: Call, notes: Any, values: dict[str, Any]) -> int:
+def _load(peer: Peer, call: Call, notes: Notes, values: dict[str, Any]) -> int:
     from verser2_guest_python.service.broker_load import run_load
 
     names = {"include": "-i", "output": "-o", "raw": "--raw", "location": "-L", "retries": "--retry"}

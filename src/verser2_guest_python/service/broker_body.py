@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from json import loads
@@ -24,6 +25,7 @@ MAX_HELD_BYTES: Final = 1 << 20
 FORM_TYPE: Final = "application/x-www-form-urlencoded"
 JSON_TYPE: Final = "application/json"
 _STANDARD_INPUT: Final = 0
+_BINARY: Final = getattr(os, "O_BINARY", 0)  # Windows would else rewrite line ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,10 @@ def read_parts(name: str) -> list[Part]:
 
     Raises `VerserConfigurationError`.
     """
+    if name == "-" and sys.stdin is None:
+        raise VerserConfigurationError("Standard input cannot be read: it is closed.")
     try:
-        descriptor = _STANDARD_INPUT if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = _STANDARD_INPUT if name == "-" else os.open(name, os.O_RDONLY | _BINARY)
         status = os.fstat(descriptor)
         if stat.S_ISREG(status.st_mode) and status.st_size > MAX_HELD_BYTES and name != "-":
             os.close(descriptor)
@@ -189,7 +193,7 @@ async def _file_pieces(part: FilePart) -> AsyncGenerator[bytes, None]:
     """As many bytes as were promised: a file that has changed since is an error, never a short body."""
     missing = part.length
     try:
-        descriptor = os.open(part.path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(part.path, os.O_RDONLY | _BINARY)
     except OSError as error:
         raise cannot_be_read(part.path, error) from None
     try:

@@ -1,4 +1,4 @@
-"""Colours of a terminal, where they are wanted.
+"""Colours of a terminal, where there is one and they are wanted.
 
 Apart because what is shown should not have to know whether it is shown in colour.
 """
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 
 def wants_colour(descriptor: int, environ: Mapping[str, str]) -> bool:
     """Whether `descriptor` is a terminal that shows colours, and nobody said NO_COLOR (no-color.org)."""
-    if environ.get("NO_COLOR") or environ.get("TERM") == "dumb":
-        return False
-    try:
-        return os.isatty(descriptor)
-    except OSError:
-        return False
+    return not environ.get("NO_COLOR") and can_redraw(descriptor, environ)
+
+
+def can_redraw(descriptor: int, environ: Mapping[str, str]) -> bool:
+    """Whether `descriptor` is a terminal on which a line can be drawn over."""
+    return environ.get("TERM") != "dumb" and os.isatty(descriptor)
 
 
 class Palette:

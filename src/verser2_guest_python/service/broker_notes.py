@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -24,19 +25,25 @@ class Notes:
 
     def __init__(self, *, silent: bool = False, verbose: bool = False) -> None:
         self.silent = silent
-        self.verbose = verbose
+        self.verbose = verbose and not silent
+        self._closed = sys.stderr is None  # then the descriptor may be anything, a socket of ours too
         self._palette = Palette(on=wants_colour(_DESCRIPTOR, os.environ))
 
     def warn(self, sentence: str) -> None:
         """Something that the user should know, though the command goes on."""
         if not self.silent:
-            _write(f"{self._palette.warning(f'{_PROGRAM}:')} {safe(sentence)}\n")
+            self._write(f"{self._palette.warning(f'{_PROGRAM}:')} {safe(sentence)}\n")
 
     def detail(self, mark: str, text: str = "") -> None:
         """A line of `-v`: `*` for what happens, `>` for what is sent, `<` for what comes."""
         if self.verbose:
             line = f"{mark} {safe(text)}".rstrip()
-            _write(f"{self._palette.dim(line) if mark == '*' else line}\n")
+            self._write(f"{self._palette.dim(line) if mark == '*' else line}\n")
+
+    def _write(self, text: str) -> None:
+        if not self._closed:
+            with suppress(OSError):  # nobody reads it: that is no reason to give the answer up
+                os.write(_DESCRIPTOR, text.encode("utf-8", "backslashreplace"))
 
     @contextmanager
     def of_library(self, *, warnings: bool) -> Iterator[None]:
@@ -67,8 +74,3 @@ class _Handler(logging.Handler):
             self._notes.warn(message if message.endswith((".", "!", "?")) else f"{message}.")
         else:
             self._notes.detail("*", message)
-
-
-def _write(text: str) -> None:
-    with suppress(OSError):  # nobody reads it: that is no reason to give the answer up
-        os.write(_DESCRIPTOR, text.encode("utf-8", "backslashreplace"))

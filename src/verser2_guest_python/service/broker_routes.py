@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from json import dumps
 from typing import TYPE_CHECKING, Final
 
-from verser2_guest_python.service.broker_colour import Palette, wants_colour
+from verser2_guest_python.service.broker_colour import Palette, can_redraw, wants_colour
 from verser2_guest_python.service.broker_notes import Notes
 from verser2_guest_python.service.broker_peer import Peer, connected, tell_before, tell_connected
 from verser2_guest_python.service.broker_run import run_until_signal
@@ -136,7 +136,7 @@ def _stamp(moment: datetime) -> str:
 
 async def _watch(peer: Peer, notes: Notes, *, as_json: bool) -> int:
     output = Output()
-    live = output.is_terminal and not as_json
+    live = not as_json and can_redraw(output.descriptor, os.environ)
     broker = peer.broker(reconnect=True)
     changes = broker.routes()  # from before the first line of the Host on: its routes are changes too
     try:

@@ -27,7 +27,7 @@ from verser2_guest_python.errors import (
 from verser2_guest_python.service.broker_notes import Notes
 from verser2_guest_python.service.broker_redirect import REDIRECTS, following
 from verser2_guest_python.service.broker_request import Call
-from verser2_guest_python.service.broker_trace import Trace
+from verser2_guest_python.service.broker_trace import Trace, masked_url
 from verser2_guest_python.service.transfer_progress import Progress
 
 if TYPE_CHECKING:
@@ -128,9 +128,13 @@ class Sender:
         domains = {route.domain for route in self._broker.get_routes()}
         next_call = following(call, response.status, location, domains)
         if next_call is None:
-            self._notes.warn(f"The redirect to {location} is not followed: no Guest serves that domain.")
+            self._notes.warn(
+                f"The redirect to {masked_url(location)} is not followed: no Guest serves that domain."
+            )
         elif next_call.body is not None and not next_call.body.replayable:
-            self._notes.warn(f"The redirect to {location} is not followed: the body cannot be read again.")
+            self._notes.warn(
+                f"The redirect to {masked_url(location)} is not followed: the body cannot be read again."
+            )
             return None
         return next_call
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ class _Conversation:
         self._talk = talk
         self._output = output
         self._notes = notes
-        self._reads_terminal = os.isatty(_INPUT)
+        self._reads_terminal = sys.stdin is not None and os.isatty(_INPUT)
         self._on_terminal = output.is_terminal
         self._palette = Palette(on=wants_colour(output.descriptor, os.environ))
         self._heard = asyncio.Event()  # anything, since somebody began to listen for it
@@ -235,6 +236,8 @@ class _Conversation:
 
 
 async def _standard_input() -> AsyncGenerator[bytes, None]:
+    if sys.stdin is None:  # closed: the descriptor may be anything by now
+        return
     try:
         async with aclosing(read_pieces(_INPUT, _BINARY_PIECE_BYTES)) as pieces:
             async for piece in pieces:

@@ -16,6 +16,7 @@ from typing import Final, Self
 from verser2_guest_python.service.output_errors import OutputClosed, OutputError
 
 _PIECE_BYTES: Final = 4096  # PIPE_BUF: what a pipe that polls as writable takes without blocking
+_BINARY: Final = getattr(os, "O_BINARY", 0)  # Windows would else rewrite line ends
 
 
 class Output:
@@ -30,7 +31,7 @@ class Output:
     def to_file(cls, path: str) -> Self:
         """A new file at `path`, or the old one made empty; raises `OutputError`."""
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
         except OSError as error:
             raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from None
         output = cls(descriptor)
@@ -45,10 +46,7 @@ class Output:
     @property
     def is_terminal(self) -> bool:
         """Whether somebody reads along."""
-        try:
-            return os.isatty(self._descriptor)
-        except OSError:
-            return False
+        return os.isatty(self._descriptor)
 
     def close(self) -> None:
         """Closes a file of ours; raises `OutputError` where what was written is found not to be kept."""

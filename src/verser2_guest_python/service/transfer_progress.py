@@ -14,6 +14,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Final, Self
 
+from verser2_guest_python.service.broker_colour import can_redraw
 from verser2_guest_python.service.text import size
 
 SHOWN_AFTER_SECONDS: Final = 1.0
@@ -87,7 +88,7 @@ class Progress:
         self._label = label
         self._unit = unit
         self._descriptor = descriptor
-        self._on = on and _is_terminal(descriptor)
+        self._on = on and can_redraw(descriptor, os.environ)
         self._blocks = "█░" if _shows_blocks() else "#-"
         self._samples: deque[tuple[float, int]] = deque()
         self._started = 0.0
@@ -147,13 +148,6 @@ class Progress:
         )
         with suppress(OSError):  # the terminal has gone: what is transferred may go on
             os.write(self._descriptor, f"{_ERASE_LINE}{line}{end}".encode())
-
-
-def _is_terminal(descriptor: int) -> bool:
-    try:
-        return os.isatty(descriptor)
-    except OSError:
-        return False
 
 
 def _has_room(descriptor: int) -> bool:
