@@ -86,6 +86,28 @@ async def test_a_lost_session_is_dialled_again(certs: Certificates) -> None:
         assert broker.connected
 
 
+async def test_an_upload_that_takes_long_to_end_holds_nobody_up(certs: Certificates) -> None:
+    may_end = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"x" * 1_000
+                await asyncio.sleep(0)
+        finally:
+            await may_end.wait()
+
+    async with scripted(certs) as (host, broker):
+        upload = asyncio.create_task(broker.post(URL, body=body()))
+        stream = await host.accept("/verser/request")
+        await stream.read()
+        await lose_session(host, broker)
+        await served(host, broker)
+        may_end.set()
+        with pytest.raises(DisconnectedTargetError):
+            await upload
+
+
 async def test_requests_in_an_outage_wait_for_the_next_session(
     certs: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:

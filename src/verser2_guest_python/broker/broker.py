@@ -11,7 +11,7 @@ import math
 import secrets
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from verser2_guest_python.broker.body import UNSET, Body
 from verser2_guest_python.broker.changes import RouteChanges
@@ -307,9 +307,7 @@ class VerserBroker(HttpMethods):
             lease_timeout=self._options.lease_timeout if lease_timeout is None else lease_timeout,
         )
 
-    async def web_socket(self, url: str, **options: Any) -> VerserBrokerWebSocket:
-        """The same as `websocket`."""
-        return await self.websocket(url, **options)
+    web_socket = websocket
 
 
 def create_verser_broker(

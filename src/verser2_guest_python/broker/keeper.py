@@ -132,6 +132,7 @@ class Keeper:
         if self._state in (_State.CONNECTING, _State.CONNECTED):
             raise VerserUsageError(f"The Broker {self._options.broker_id!r} is {self.state} already.")
         before, self._state = self._state, _State.CONNECTING
+        self._suffix = 0
         try:
             if self._link is not None:
                 await self._link.wait_closed()
@@ -213,7 +214,7 @@ class Keeper:
                 await self._hand_over(link, reason)
             if link is self._link:
                 self._lost(link)
-                await link.wait_closed()
+                self._put_away(link)
                 await self._return()
 
     def _lost(self, link: Link) -> None:
@@ -249,8 +250,7 @@ class Keeper:
             if delay:
                 await self._pause(link, delay)
             if await self._try():
-                retiring = asyncio.create_task(self._retire(link), name="verser2-broker-retired")
-                self._retired[link] = retiring
+                self._put_away(link)
                 return
             self._address += 1
             self._backoff.lost(loop.time())
@@ -287,6 +287,10 @@ class Keeper:
             self._said.add(error.message)
             level = logging.ERROR if final else logging.WARNING
             _LOGGER.log(level, "No new session yet, trying on: %s", error.message)
+
+    def _put_away(self, link: Link) -> None:
+        """Its end, however long that takes, holds up nothing."""
+        self._retired[link] = asyncio.create_task(self._retire(link), name="verser2-broker-retired")
 
     async def _retire(self, link: Link) -> None:
         try:

@@ -87,10 +87,8 @@ class WebSocketOpener:
         given = {} if headers is None else join_request_headers(header_pairs(headers))
         offer = _offer(protocol, subprotocols) or given.get("sec-websocket-protocol", "")
         kept = {name: value for name, value in given.items() if not name.startswith(_OWN_HEADERS)}
-        self._keeper.check()
-        limit = asyncio.timeout(None if timeout == math.inf else timeout)
         try:
-            async with limit:
+            async with asyncio.timeout(None if timeout == math.inf else timeout):
                 return await self._open(target, offer, kept, lease_timeout or DEFAULT_LEASE_SECONDS)
         except TimeoutError:
             raise VerserWebSocketError(

@@ -134,7 +134,7 @@ class VerserBrokerResponse:
     def url(self) -> str:
         """What answered: the URL of the request, or what it was redirected to."""
         target = self._exchange.target
-        return f"http://{target.authority}{target.path}"
+        return f"http://{target.authority}{target.path if target.path != '*' else ''}"
 
     @property
     def target_id(self) -> str:
