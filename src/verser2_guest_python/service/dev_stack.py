@@ -67,7 +67,6 @@ class DevStack:
                 timeout_graceful_shutdown=DRAIN_SECONDS,
                 lifespan=self._lifespan,
                 debug=True,
-                proxy="",  # the Host is in this process
             )
             ends.push_async_callback(self.guest.close)
             self._ends = ends.pop_all()
