@@ -422,6 +422,41 @@ async def test_an_app_whose_own_task_was_cancelled_has_failed() -> None:
     assert (cycle.phase, exchange.status) == (Phase.WAITING, None)
 
 
+class Panic(BaseException):
+    """What an extension written in Rust raises when it panics is no Exception either."""
+
+
+@pytest.mark.parametrize("error", [Panic(), SystemExit(3)], ids=["panic", "sys.exit"])
+@pytest.mark.parametrize(
+    ("sent", "phase"), [([], Phase.WAITING), ([START, body(b"a", more=True)], Phase.CUT)]
+)
+async def test_an_app_that_raises_more_than_exceptions_has_failed(
+    error: BaseException, sent: list[Message], phase: Phase
+) -> None:
+    """One request ends, not the process that serves all the others."""
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        for message in sent:
+            await send(message)
+        raise error
+
+    cycle, exchange = await run(app)
+    assert cycle.error is error
+    assert cycle.phase is phase
+    assert exchange.was_cut is (phase is Phase.CUT)
+
+
+async def test_a_cycle_that_is_closed_unfinished_ends_quietly() -> None:
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        await asyncio.sleep(60)
+
+    cycle = cycle_of(app, MemoryExchange())
+    running = cycle.run()
+    running.send(None)  # type: ignore[attr-defined]
+    running.close()  # type: ignore[attr-defined]
+    assert cycle.error is None
+
+
 # --- Receiving ------------------------------------------------------------------------------------
 
 

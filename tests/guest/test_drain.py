@@ -162,9 +162,12 @@ async def test_our_host_loses_nothing_when_its_guest_drains(certs: Certificates)
 async def test_what_is_not_done_in_time_is_cut(certs: Certificates, caplog: pytest.LogCaptureFixture) -> None:
     app = Witness(start=True)
     async with guest_at_scripted_host(certs, app) as (host, guest):
-        call = await host_call(host)
+        events = Events(guest)
+        call = await host_call(host, "/long")
         await call.head()
         await guest.close(timeout=0.2)
+        (completed,) = events.find("request-completed", path="/long")
+        assert completed.fields["reason"]
         assert app.done.is_set()
         assert call.stream.error is not None
         assert any("0.2 s" in record.getMessage() for record in caplog.records)

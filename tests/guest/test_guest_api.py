@@ -577,6 +577,14 @@ async def test_the_first_dispatch_starts_the_app_once() -> None:
     assert app.events == ["startup", *["/"] * 5, "shutdown"]
 
 
+async def test_dispatch_after_close() -> None:
+    guest = unconnected(LifespanApp())
+    await guest.dispatch_routed_request(metadata())
+    await guest.close()
+    with pytest.raises(VerserUsageError, match="closed"):
+        await guest.dispatch_routed_request(metadata())
+
+
 async def test_dispatch_beside_a_host(certs: Certificates) -> None:
     app = LifespanApp()
     async with guest_at_scripted_host(certs, app) as (host, guest):

@@ -115,7 +115,9 @@ class HttpCycle:
             if task is not None and task.cancelling():
                 raise
             self.error = error  # nobody has cancelled the request: something that the app awaited was
-        except Exception as error:  # noqa: BLE001 - kept in `error`, for whoever runs the cycle
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - kept in `error`; SystemExit too ends this call only
             self.error = error
         finally:
             self._cut_if_sending()

@@ -26,6 +26,7 @@ _log = logging.getLogger("verser2_guest_python.guest")
 APP_FAILED = "The app failed before it answered; the Guest's log says why."
 APP_SILENT = "The app ended without answering."
 NO_APP = "No app is attached for this domain."
+CUT_OFF = "cut off by the end of the Guest"
 
 _COMPLETE, _CUT = Phase.COMPLETE, Phase.CUT
 
@@ -83,35 +84,33 @@ class Dispatcher:
                 method=head.method,
                 path=head.path,
             )
-        reason: str | None = None
-        status = sent = 0
+        reason: str | None = CUT_OFF
         cycle: HttpCycle | None = None
         try:
-            cycle = self._cycle(exchange)
-        except VerserError as error:
-            reason = error.message
-            await self._refuse(exchange, error.message, error.code)
-        if cycle is None:
-            reason = reason or NO_APP
-        else:
-            await cycle.run()
-            if cycle.phase is not _COMPLETE or cycle.error is not None:
-                reason = await self._conclude(exchange, cycle)
-            if cycle.phase in (_COMPLETE, _CUT):
-                status, sent = cycle.status, cycle.sent
-        if listeners:
-            listeners.tell(
-                "request-completed",
-                request_id=head.request_id,
-                source_id=head.source_id,
-                method=head.method,
-                path=head.path,
-                status=status,
-                duration_ms=(perf_counter() - started) * 1_000,
-                bytes_in=exchange.received,
-                bytes_out=sent,
-                reason=reason,
-            )
+            try:
+                cycle = self._cycle(exchange)
+            except VerserError as error:
+                reason = error.message
+                await self._refuse(exchange, error.message, error.code)
+            else:
+                await cycle.run()
+                complete = cycle.phase is _COMPLETE and cycle.error is None
+                reason = None if complete else await self._conclude(exchange, cycle)
+        finally:
+            if listeners:
+                begun = cycle if cycle is not None and cycle.phase in (_COMPLETE, _CUT) else None
+                listeners.tell(
+                    "request-completed",
+                    request_id=head.request_id,
+                    source_id=head.source_id,
+                    method=head.method,
+                    path=head.path,
+                    status=0 if begun is None else begun.status,
+                    duration_ms=(perf_counter() - started) * 1_000,
+                    bytes_in=exchange.received,
+                    bytes_out=0 if begun is None else begun.sent,
+                    reason=reason,
+                )
 
     def _cycle(self, exchange: RequestExchange) -> HttpCycle:
         head = exchange.head

@@ -228,7 +228,7 @@ class HttpLeases:
         stream = lease.stream
         try:
             await self._dispatcher.serve(lease)
-        except asyncio.CancelledError:
+        except BaseException:  # cancelled, or a fault that the loop reports: nobody is left waiting
             stream.reset(ErrorCode.INTERNAL_ERROR)
             raise
         finally:

@@ -239,6 +239,8 @@ class VerserGuest:
         `metadata` is spelled as on the wire (`requestId`, `method`, `path`, `headers`). A body larger
         than `max_response_bytes` (10 MiB), or a failing app, is an `error` in what comes back.
         """
+        if self._state is GuestState.CLOSED:
+            self._check_new()
         if self._state is GuestState.NEW:
             await self._dispatcher.apps.startup()
         return await dispatch(self._dispatcher, metadata, body, self._max_response_bytes)
