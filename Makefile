@@ -14,8 +14,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.installed
 PYTEST_ARGS ?=
-# Most tests wait for processes and sockets: two at a time take little more than half the time. WORKERS=0 for one.
-WORKERS ?= 2
 
 # uv trusts the certificate authorities that the machine trusts, as pip, git and curl do, where there are any.
 CA_STORES := /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem /etc/ssl/ca-bundle.pem
@@ -85,11 +83,11 @@ bench: $(STAMPS)/test ## measure this Guest beside the Node.js one, through the 
 
 .PHONY: test
 test: $(STAMPS)/test ## run all tests but the slow ones
-	@VERSER_HTTP2_ENGINE=h2 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) $(PYTEST_ARGS)
+	@VERSER_HTTP2_ENGINE=h2 $(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 .PHONY: test-speed
 test-speed: $(STAMPS)/test $(STAMPS)/speed ## run the same tests with the engine of the extra `speed` (jh2)
-	@VERSER_HTTP2_ENGINE=jh2 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) $(PYTEST_ARGS)
+	@VERSER_HTTP2_ENGINE=jh2 $(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 .PHONY: test-slow
 test-slow: $(STAMPS)/test ## run the slow tests
