@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 
 from .dialing import open_tcp
-from .errors import ConnectError, ConnectionLost, ConnectTimeout, HostUnreachable
+from .errors import ConnectionLost, ConnectTimeout, HostUnreachable
 from .options import SessionOptions
 from .session import Session
 from .tls import TlsTransport, at
@@ -70,8 +70,7 @@ async def connect(
             try:
                 await session.wait_settings()
             except ConnectionLost as error:
-                failure: ConnectError = transport.failure or HostUnreachable(address, error.reason)
-                raise failure from error
+                raise transport.before_settings(error.reason) from error
             return session
     except BaseException as error:
         transport.abort()

@@ -27,6 +27,9 @@ from .errors import (
 if TYPE_CHECKING:
     from .session import Session
 
+_HUNG_UP = "the other end closed it"
+_HINT = ": it may want a client certificate, or not trust ours"  # some servers say so by hanging up
+
 _READ_BYTES = 65_536
 _GOODBYE_SECONDS = 1.0  # for what still waits when the other end has closed
 _HIGH_WATER_BYTES = 256 * 1024  # of bytes that wait for the kernel, above which bodies pause
@@ -167,12 +170,13 @@ class TlsTransport(asyncio.Protocol):
         """The other end has ended its side of TCP."""
         self._peer_ended = True
         if self._state is _State.HANDSHAKE:
-            self._fail_handshake(
-                HostUnreachable(self.address, "it closed the connection during the TLS handshake")
-            )
+            reason = "it closed the connection during the TLS handshake"
+            if not self._object.server_side and self._object.cipher() is not None:
+                reason += _HINT
+            self._fail_handshake(HostUnreachable(self.address, reason))
         elif self._state is _State.OPEN:
             self._incoming.write_eof()
-            self._lose("the other end closed it")
+            self._lose(_HUNG_UP)
             self.close(_GOODBYE_SECONDS)
         return None  # TCP closes now, once what waits has left
 
@@ -252,7 +256,7 @@ class TlsTransport(asyncio.Protocol):
             self._send()
         self._deliver(chunks)
         if ended and self._state is _State.OPEN:
-            self._lose("the other end closed it")
+            self._lose(_HUNG_UP)
             self.close(_GOODBYE_SECONDS)
 
     def _deliver(self, chunks: list[bytes]) -> None:
@@ -310,6 +314,11 @@ class TlsTransport(asyncio.Protocol):
         elif self._session is not None and not self._session.settings_seen:
             self._lose(f"the other end said nothing within {seconds:g} s")
             self.abort()
+
+    def before_settings(self, reason: str) -> ConnectError:
+        """What it means that the session ended before the server's SETTINGS."""
+        hint = _HINT if reason == _HUNG_UP else ""
+        return self.failure or HostUnreachable(self.address, reason + hint)
 
     async def wait_closed(self) -> None:
         """Until TCP is gone."""
