@@ -12,7 +12,7 @@ import pytest
 from tests.support.brokers import DOMAIN, scripted
 from tests.support.certificates import Certificates
 from tests.support.scripted_host import Headers, ScriptedHost, Stream, answer, send_head
-from verser2_guest_python import VerserBroker, VerserBrokerResponse, VerserUsageError
+from verser2_guest_python import StreamFailureError, VerserBroker, VerserBrokerResponse, VerserUsageError
 from verser2_guest_python.broker import ResponseHeaders, VerserStatusError
 from verser2_guest_python.http2 import ErrorCode, SessionOptions, StreamReset
 
@@ -169,6 +169,29 @@ async def test_lines(certs: Certificates) -> None:
         assert await anext(lines) == ""
         await stream.write("ée".encode(), end=True)
         assert [line async for line in lines] == ["thrée"]
+
+
+@pytest.mark.parametrize("charset", ["hex", "rot13", "undefined", "base64", "x" * 300])
+async def test_charsets_that_are_none_of_text(certs: Certificates, charset: str) -> None:
+    async with answered(certs, 200, {"content-type": f"text/plain; charset={charset}"}, b"text") as response:
+        assert response.charset is None
+        assert await response.text() == "text"
+
+
+async def test_closed_by_somebody_else_while_it_is_read(certs: Certificates) -> None:
+    """What was not read to its end never looks whole."""
+    async with scripted(certs) as (host, broker):
+        for waiting in (True, False):
+            stream, response = await begun(host, broker)
+            chunks = response.aiter_bytes()
+            await stream.write(b"half")
+            assert await anext(chunks) == b"half"
+            reading = asyncio.create_task(anext(chunks))
+            if waiting:
+                await asyncio.sleep(0)
+            await response.aclose()
+            with pytest.raises((StreamFailureError, VerserUsageError)):
+                await reading
 
 
 async def test_lines_in_another_charset(certs: Certificates) -> None:

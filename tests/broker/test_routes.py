@@ -8,6 +8,7 @@ import logging
 
 import pytest
 
+from tests.http2.frames import rst_stream
 from tests.support.brokers import DOMAIN, ROUTES, scripted
 from tests.support.certificates import Certificates
 from tests.support.scripted_host import ScriptedHost, answer, scripted_host
@@ -126,6 +127,17 @@ async def test_the_end_of_the_control_stream_ends_the_session(certs: Certificate
             await waiting
 
 
+async def test_a_reset_of_the_control_stream_ends_the_session(certs: Certificates) -> None:
+    async with scripted(certs, broker={"reconnect": False}) as (host, broker):
+        waiting = asyncio.create_task(broker.get(f"http://{DOMAIN}/"))
+        await host.accept("/verser/request")
+        host.control.write_now(b'{"type":"later"}')
+        host.session.engine.put(rst_stream(host.control.id, 2))
+        host.session.wrote()
+        with pytest.raises(DisconnectedTargetError, match="control stream"):
+            await waiting
+
+
 async def test_waiting_for_a_route(certs: Certificates) -> None:
     async with scripted(certs) as (host, broker):
         assert (await broker.wait_for_route("A.Local.Test.")).target_id == "guest-a"
@@ -166,6 +178,17 @@ async def test_a_request_waits_for_a_degraded_route_to_be_restored(certs: Certif
         await host.say_lifecycle(("changed", "guest-a", DOMAIN, "restored"))
         await answer(await host.accept("/verser/request"), 200, (), b"back")
         assert await (await call).read() == b"back"
+
+
+async def test_a_degraded_route_that_is_not_restored(
+    certs: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("verser2_guest_python.broker.directory.DEGRADED_WAIT_SECONDS", 0.05)
+    async with scripted(certs) as (host, broker):
+        await host.say_lifecycle(("degraded", "guest-a", DOMAIN, "disconnected"))
+        await in_step(host)
+        with pytest.raises(MissingGuestError, match=r"not back within 0\.05 s"):
+            await broker.get(f"http://{DOMAIN}/")
 
 
 async def test_a_degraded_route_that_is_removed_fails_who_waits(certs: Certificates) -> None:

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
+from tests.http2.frames import goaway
 from tests.support.brokers import DOMAIN, scripted
 from tests.support.certificates import Certificates
 from tests.support.scripted_host import ScriptedHost, Stream, answer, answer_error, send_head
 from verser2_guest_python import VerserBroker, VerserUsageError, VerserWebSocketError
 from verser2_guest_python.broker import VerserBrokerWebSocket
 from verser2_guest_python.errors import VerserProtocolError
-from verser2_guest_python.http2 import ErrorCode, StreamReset
+from verser2_guest_python.http2 import ErrorCode, SessionOptions, StreamReset
 from verser2_guest_python.wire.vws import Binary, Close, Message, Ping, Pong, Text, VwsParser, encode
 from verser2_guest_python.wire.websocket_request import WebSocketRequest, parse_websocket_request
 
@@ -491,6 +492,57 @@ async def test_a_lease_is_waited_for_where_the_host_says_that_there_is_none(cert
             await asyncio.wait([opening], timeout=0.5)
         with pytest.raises(VerserWebSocketError, match="no lease"):
             opening.result()
+
+
+async def test_a_guest_that_was_just_lost_is_waited_for(certs: Certificates) -> None:
+    async with scripted(certs) as (host, broker):
+        await host.say_lifecycle(("degraded", "guest-a", DOMAIN, "disconnected"))
+        await host.session.ping()
+        opening = asyncio.create_task(broker.websocket(URL))
+        await host.session.ping()
+        assert not opening.done()
+        await host.say_lifecycle(("changed", "guest-a", DOMAIN, "restored"))
+        stream, _ = await asked(host)
+        send_head(stream, 200)
+        (await opening).abort()
+
+
+async def test_opening_while_sessions_come_and_go(certs: Certificates) -> None:
+    async with scripted(certs) as (host, broker):
+        session = host.session
+        session.goaway()
+        opening = asyncio.create_task(broker.websocket(URL))
+        stream, request = await asked(host)
+        assert stream.session is not session
+        assert request.source_id == "broker-a~2"
+        session = stream.session
+        session.closing = True
+        session.engine.put(goaway(stream.id - 2))  # the Host has not looked at it (RFC 9113 §6.8)
+        session.wrote()
+        stream, _ = await asked(host)
+        assert stream.session is not session
+        send_head(stream, 200)
+        async with await opening as socket:
+            host.session.abort("the test says so")
+            with pytest.raises(VerserWebSocketError):
+                await anext(socket)
+
+
+async def test_waiting_for_room_among_streams(certs: Certificates) -> None:
+    few = SessionOptions(max_concurrent_streams=2)  # the control stream is one of them
+    async with scripted(certs, options=few) as (host, broker):
+        first = asyncio.create_task(broker.websocket(URL))
+        stream, _ = await asked(host)
+        send_head(stream, 200)
+        second = asyncio.create_task(broker.websocket(URL))
+        request = asyncio.create_task(broker.get(URL.replace("ws:", "http:")))
+        await host.session.ping()
+        (await first).abort()
+        stream, _ = await asked(host)
+        send_head(stream, 200)
+        (await second).abort()
+        await answer(await host.accept("/verser/request"), 200)
+        await (await request).aclose()
 
 
 async def test_sockets_go_to_the_guest_with_the_fewest(certs: Certificates) -> None:

@@ -196,7 +196,7 @@ class VerserBrokerResponse:
         if charset is None:
             return None
         try:
-            b"".decode(charset)  # Python also knows codecs that are not about text
+            b"x".decode(charset, errors="replace")  # Python also knows codecs that are not about text
             return lookup(charset).name
         except (LookupError, ValueError):
             return None
@@ -256,7 +256,7 @@ class VerserBrokerResponse:
         """The next bytes of the body; empty at its end, which is checked. A failure ends the exchange."""
         exchange = self._exchange
         if exchange.over:
-            return b""
+            raise VerserUsageError(f"The answer to {self.request_id} was closed while it was being read.")
         try:
             while chunk := await self._receive(limit):
                 if chunk := self._count(chunk):
