@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -294,7 +295,9 @@ def no_tls(session: Session, _lease: int) -> None:
 
 
 def half_closed(session: Session, _lease: int) -> None:
-    session._transport._tcp.get_extra_info("socket").shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
+    fd = session._transport._tcp.get_extra_info("socket").fileno()  # type: ignore[union-attr]
+    with socket.socket(fileno=os.dup(fd)) as same:
+        same.shutdown(socket.SHUT_WR)
 
 
 def tcp_reset(session: Session, _lease: int) -> None:
