@@ -131,22 +131,25 @@ STAGES: list[tuple[Stage, Callable[[VerserBroker], Awaitable[Any]]]] = [
 # --- How it breaks ------------------------------------------------------------------------------------
 
 
-def reset(stream: Stream) -> None:
+HEADLESS = (asked, uploading, socket_asked)
+
+
+def reset(stream: Stream, stage: Stage) -> None:
     stream.reset(ErrorCode.INTERNAL_ERROR)
 
 
-def cancel(stream: Stream) -> None:
+def cancel(stream: Stream, stage: Stage) -> None:
     stream.reset(ErrorCode.CANCEL)
 
 
-def end_and_reset(stream: Stream) -> None:
+def end_and_reset(stream: Stream, stage: Stage) -> None:
     """END_STREAM with RST_STREAM right behind it, as deployed Hosts do (protocol.md §7)."""
-    if stream.fields is not None and stream.h2.state_machine.headers_sent:
+    if stage not in HEADLESS:
         stream.write_now(b"", end=True)
     raw_reset(stream, ErrorCode.INTERNAL_ERROR)
 
 
-def lose(stream: Stream) -> None:
+def lose(stream: Stream, stage: Stage) -> None:
     stream.session.abort("the test says so")
 
 
@@ -168,7 +171,7 @@ async def test_it_breaks(certs: Certificates, stage: Stage, call: Any, breaks: A
     async with scripted(certs) as (host, broker):
         calling = asyncio.ensure_future(call(broker))
         stream = await stage(host)
-        breaks(stream)
+        breaks(stream, stage)
         await asyncio.wait([calling])
         assert isinstance(calling.exception(), VerserError), calling
         del calling, stream
