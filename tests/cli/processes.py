@@ -190,7 +190,7 @@ class Running:
     ) -> None:
         if self._process.poll() is None:
             self._process.kill()
-        self._process.wait()
+        self._process.wait(WAIT_SECONDS)
         for reader in self._readers:
             reader.join(WAIT_SECONDS)
 

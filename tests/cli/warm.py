@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -30,18 +29,17 @@ def server() -> str:
     directory = tempfile.mkdtemp(prefix="warm-")
     name = str(Path(directory) / "socket")
     process = subprocess.Popen(
-        [sys.executable, "-u", str(SERVER), name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        [sys.executable, "-u", str(SERVER), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
 
     def end() -> None:
-        process.kill()
-        process.wait()
-        shutil.rmtree(directory)
+        """It ends with its standard input, also when these tests are killed, and takes the directory along."""
+        process.communicate()
 
     atexit.register(end)
     assert process.stdout is not None
-    with process.stdout:
-        assert process.stdout.readline() == b"ready\n"
+    if process.stdout.readline() != b"ready\n":
+        raise RuntimeError(f"{SERVER.name} did not start: see its traceback on stderr")
     return name
 
 
@@ -64,7 +62,10 @@ class WarmProcess:
             os.close(out_writer)
             os.close(err_writer)
         self._news = self._socket.makefile("rb")
-        self.pid = int(self._news.readline())
+        pid = self._news.readline()
+        if not pid:
+            raise RuntimeError(f"{SERVER.name} is gone")
+        self.pid = int(pid)
         self.returncode: int | None = None
         self._ended = threading.Event()
         self._waiting = threading.Thread(target=self._wait, daemon=True)
@@ -72,7 +73,8 @@ class WarmProcess:
 
     def _wait(self) -> None:
         with self._news, self._socket:
-            self.returncode = int(self._news.readline())
+            code = self._news.readline()
+        self.returncode = int(code) if code else -signal.SIGKILL  # the server was killed, and all it started
         self._ended.set()
 
     def poll(self) -> int | None:

@@ -2,7 +2,7 @@
 
 `warm_server.py SOCKET`. A client sends one JSON object (arguments, environment, directory) and the
 descriptors of standard input, output and error; it gets the process id and, at the end, the exit code, a
-line each. The command itself is as real as any: its own process, environment, signals and exit code.
+line each. Ends with its standard input. The command itself is as real as any: its own process, environment, signals and exit code.
 What it does not show is a cold start, which other tests see to.
 """
 
@@ -12,6 +12,8 @@ import gc
 import importlib
 import json
 import os
+import select
+import shutil
 import signal
 import socket
 import sys
@@ -51,6 +53,10 @@ def serve(path: str) -> dict[str, Any]:
     print("ready", flush=True)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait for commands
     while True:
+        ready, _, _ = select.select([listener, sys.stdin], [], [])
+        if sys.stdin in ready:  # whoever started us is gone
+            shutil.rmtree(Path(path).parent)
+            os._exit(0)
         client, _ = listener.accept()
         with client:
             if os.fork() == 0:
