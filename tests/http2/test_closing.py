@@ -259,6 +259,10 @@ async def test_a_peer_that_asks_and_never_reads_is_given_up(certs: Certificates)
         peer.greet()
         await peer.sync()
         peer.tcp.pause_reading()
+        for end in (peer.tcp, session._transport._tcp):
+            sock = end.get_extra_info("socket")  # type: ignore[union-attr]
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
         pings = h2f.ping() * 3_000
         while session.lost is None:
             peer.send(pings)

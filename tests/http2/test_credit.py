@@ -324,7 +324,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(steps=STEPS, limit=st.sampled_from([0, 20_000, 100_000, 1 << 20]))
 def test_credit_is_neither_lost_nor_invented(steps: list[tuple[str, int, int]], limit: int) -> None:
     async def body() -> None:

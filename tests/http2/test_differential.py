@@ -201,7 +201,7 @@ def answers(frames: list[h2f.Frame]) -> list[tuple[int, int, bytes]]:
     return [(one.kind, one.flags, one.payload) for one in frames if one.kind in kinds and one.flags & h2f.ACK]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(clients())
 def test_a_server_understands_a_client_as_h2_does(pieces: list[bytes]) -> None:
     expected, written = as_h2_sees_it(b"".join(pieces), requests=None)
@@ -220,7 +220,7 @@ def test_a_server_understands_a_client_as_h2_does(pieces: list[bytes]) -> None:
     run(body)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(servers(), st.lists(st.booleans(), min_size=4, max_size=4))
 def test_a_client_understands_a_server_as_h2_does(pieces: list[bytes], ends: list[bool]) -> None:
     expected, written = as_h2_sees_it(b"".join(pieces), requests=ends)

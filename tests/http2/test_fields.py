@@ -61,7 +61,7 @@ class SendingEnd:
         return encoded
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     blocks=st.lists(FIELDS, min_size=1, max_size=6),
     steps=st.lists(
@@ -165,7 +165,7 @@ def received(blocks: BlockDecoder, encoded: bytes) -> list[tuple[bytes, bytes]]:
     return plain(fields)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(
         st.one_of(

@@ -155,13 +155,13 @@ async def play(is_client: bool, program: list[bytes], cuts: int) -> None:
     assert all(stream.error is not None or stream.closed for stream in streams)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(programs(), st.integers(0, 12))
 def test_a_server_survives_any_client(program: list[bytes], cuts: int) -> None:
     run(lambda: play(False, [h2f.settings_frame({}), *program], cuts))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(programs(), st.integers(0, 12))
 def test_a_client_survives_any_server(program: list[bytes], cuts: int) -> None:
     run(lambda: play(True, [h2f.settings_frame({}), *program], cuts))

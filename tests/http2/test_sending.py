@@ -87,7 +87,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(steps=STEPS, initial=st.sampled_from([0, 50, 16_375, 65_535]), heads=st.booleans())
 def test_any_writes_under_any_windows(steps: list[tuple[str, object]], initial: int, heads: bool) -> None:
     """Six streams; in the end windows are opened wide, and everything must have arrived, in order."""
