@@ -26,8 +26,8 @@ async def test_an_app_is_served_and_called_through_it(certs: Certificates, tmp_p
         where = peer(host, certs)
         names = ("--guest-id", "guest-a", "--domain", "a.test")
         with start("examples.bench_app:app", *where, *names) as guest:
-            await host.event("registered", peer="guest-a")
             call = asyncio.to_thread
+            await call(guest.says, '"registered"')
             assert (await call(run, "broker", "get", "a.test/plain", *where)).stdout == b"Hello, World!"
             echo = await call(run, "broker", "post", "a.test/echo", "-d", f"@{body}", *where)
             assert echo.stdout == body.read_bytes()
@@ -51,7 +51,7 @@ async def test_a_lost_session_is_told_and_taken_up_again(certs: Certificates) ->
     async with node_host(certs, strict=True) as host:
         names = ("--guest-id", "guest-a", "--domain", "a.test")
         with start("examples.bench_app:app", *peer(host, certs), *names, "--log-format", "console") as guest:
-            await host.event("registered", peer="guest-a")
+            await asyncio.to_thread(guest.says, "registered  ")
             await host.command("drop", peer="guest-a")
             await asyncio.to_thread(guest.says, "warning disconnected")
             await asyncio.to_thread(guest.says, "registered  ", times=2)

@@ -33,7 +33,7 @@ def server() -> str:
     )
 
     def end() -> None:
-        """It ends with its standard input, also when these tests are killed, and takes the directory along."""
+        """It ends with its standard input, also when the tests are killed, and takes the directory along."""
         process.communicate()
 
     atexit.register(end)

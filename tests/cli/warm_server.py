@@ -2,8 +2,8 @@
 
 `warm_server.py SOCKET`. A client sends one JSON object (arguments, environment, directory) and the
 descriptors of standard input, output and error; it gets the process id and, at the end, the exit code, a
-line each. Ends with its standard input. The command itself is as real as any: its own process, environment, signals and exit code.
-What it does not show is a cold start, which other tests see to.
+line each. The server ends with its standard input. The command itself is as real as any: its own
+process, environment, signals and exit code. What it does not show is a cold start, which other tests see to.
 """
 
 from __future__ import annotations
