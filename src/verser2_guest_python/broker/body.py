@@ -14,7 +14,7 @@ import stat
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from dataclasses import dataclass
 from json import dumps
-from typing import Any, BinaryIO, Protocol, TextIO, TypeAlias, cast, runtime_checkable
+from typing import Any, BinaryIO, Protocol, TextIO, TypeAlias, TypeGuard, cast, runtime_checkable
 
 from verser2_guest_python.errors import VerserUsageError
 
@@ -30,6 +30,11 @@ class Readable(Protocol):
 
 Piece: TypeAlias = bytes | bytearray | memoryview | str
 Body: TypeAlias = Piece | Iterable[Piece] | AsyncIterable[Piece] | BinaryIO | TextIO | Readable
+
+
+def is_file(value: object) -> TypeGuard[Readable]:
+    """Whether it can be read like a file; `isinstance` would miss what `tempfile` wraps (Python 3.12)."""
+    return callable(getattr(value, "read", None))
 
 
 class Unset:
@@ -73,7 +78,7 @@ def request_body(body: Body | None, json: object, text: str | None) -> RequestBo
         return _whole(_utf8(body))
     if isinstance(body, (bytearray, memoryview)):
         return _whole(bytes(body))
-    if isinstance(body, Readable):
+    if is_file(body):
         return RequestBody(None, _from_file(body), _file_length(body))
     if isinstance(body, AsyncIterable):
         return RequestBody(None, _from_async(body), None)
