@@ -55,7 +55,7 @@ def serve(path: str) -> dict[str, Any]:
     while True:
         ready, _, _ = select.select([listener, sys.stdin], [], [])
         if sys.stdin in ready:  # whoever started us is gone
-            shutil.rmtree(Path(path).parent)
+            shutil.rmtree(Path(path).parent, ignore_errors=True)
             os._exit(0)
         client, _ = listener.accept()
         with client:
