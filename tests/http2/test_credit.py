@@ -263,6 +263,26 @@ def test_a_stream_read_between_two_times_of_pressure_starts_anew() -> None:
     run(body)
 
 
+def test_a_stream_read_long_after_a_time_of_pressure_is_not_stalled_in_the_next() -> None:
+    async def body() -> None:
+        one = Uploads(SessionOptions(**{**SMALL_VALUES, "max_unread_bytes": 70 * KIB}))
+        first, second = one.stream(), one.stream()
+        one.send(first, 60 * KIB)
+        one.send(second, 20 * KIB)  # above the limit, and looked at
+        await advance(8)
+        second.take()  # below
+        await advance(40)
+        assert await first.read(KIB)
+        one.send(second, 20 * KIB)  # above again
+        await advance(20)
+        assert first.error is None
+        await advance(20)
+        assert reset_code(first) == ErrorCode.CANCEL
+        await one.session.close()
+
+    run(body)
+
+
 def test_whole_messages_that_nobody_reads_do_not_stop_the_session_for_ever() -> None:
     """Both sides of these streams have ended: there is nothing left to reset, but their bytes to drop."""
 

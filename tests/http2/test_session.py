@@ -108,6 +108,9 @@ async def test_taking_frame_by_frame() -> None:
     assert not stream.at_end
     assert stream.take() == b"twothree"
     assert stream.unread == 0
+    one.feed(h2f.data_frame(1, b"four", padding=4) + h2f.data_frame(1, b"", padding=4))
+    assert stream.take_frame() == b"four"
+    assert stream.unread == 0
     await one.session.close()
 
 
