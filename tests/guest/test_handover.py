@@ -66,8 +66,11 @@ async def test_renewals_under_load(certs: Certificates) -> None:
 
 
 async def test_stream_ids_run_out_under_load(certs: Certificates) -> None:
-    """Every few hundred requests a new session, well before its ids are used up."""
-    app = Ledger(0.0)
+    """Every few hundred requests a new session, well before its ids are used up.
+
+    At most 600 requests a second: handovers that follow each other faster than that are held back.
+    """
+    app = Ledger(0.01)
     options = SessionOptions(last_stream_id=4_000)
     async with running_host(certs) as host, serving(host, certs, app, session_options=options) as (_, events):
         async with Load(host, certs) as load:

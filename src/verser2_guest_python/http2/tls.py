@@ -112,6 +112,7 @@ class TlsTransport(asyncio.Protocol):
         self._state = _State.CONNECTING
         self._tcp: asyncio.Transport | None = None
         self._peer_ended = False
+        self._hung_up: set[str] = {_HUNG_UP}  # ends of the connection for which TLS had no words
         self._close_timer: asyncio.TimerHandle | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
 
@@ -170,10 +171,7 @@ class TlsTransport(asyncio.Protocol):
         """The other end has ended its side of TCP."""
         self._peer_ended = True
         if self._state is _State.HANDSHAKE:
-            reason = "it closed the connection during the TLS handshake"
-            if not self._object.server_side and self._object.cipher() is not None:
-                reason += _HINT
-            self._fail_handshake(HostUnreachable(self.address, reason))
+            self._fail_handshake(self._hang_up("it closed the connection during the TLS handshake"))
         elif self._state is _State.OPEN:
             self._incoming.write_eof()
             self._lose(_HUNG_UP)
@@ -185,9 +183,11 @@ class TlsTransport(asyncio.Protocol):
         before, self._state = self._state, _State.CLOSED
         if self._close_timer is not None:
             self._close_timer.cancel()
+        reason = _reason(exc)
         if before is _State.HANDSHAKE:
-            self._fail_handshake(HostUnreachable(self.address, _reason(exc)))
-        self._lose(_reason(exc))
+            self._fail_handshake(self._hang_up(reason))
+        self._hung_up.add(reason)
+        self._lose(reason)
         if not self._closed.done():
             self._closed.set_result(None)
 
@@ -317,8 +317,14 @@ class TlsTransport(asyncio.Protocol):
 
     def before_settings(self, reason: str) -> ConnectError:
         """What it means that the session ended before the server's SETTINGS."""
-        hint = _HINT if reason == _HUNG_UP else ""
-        return self.failure or HostUnreachable(self.address, reason + hint)
+        if self.failure is not None:
+            return self.failure
+        return self._hang_up(reason) if reason in self._hung_up else HostUnreachable(self.address, reason)
+
+    def _hang_up(self, reason: str) -> HostUnreachable:
+        """It ended without a word of TLS; behind the handshake that may be about our certificate."""
+        agreed = not self._object.server_side and self._object.cipher() is not None
+        return HostUnreachable(self.address, reason + _HINT if agreed else reason)
 
     async def wait_closed(self) -> None:
         """Until TCP is gone."""

@@ -17,7 +17,7 @@ from json import loads
 from typing import Final, TypeAlias
 
 from verser2_guest_python.errors import VerserConfigurationError, VerserUsageError
-from verser2_guest_python.service.broker_input import PIECE_BYTES, read_pieces
+from verser2_guest_python.service.broker_input import PIECE_BYTES, read_at_first, read_pieces
 
 MAX_HELD_BYTES: Final = 1 << 20
 """A file or a pipe that holds no more is read at once, and has a length and a second time."""
@@ -119,7 +119,7 @@ def read_parts(name: str) -> list[Part]:
         if stat.S_ISREG(status.st_mode) and status.st_size > MAX_HELD_BYTES and name != "-":
             os.close(descriptor)
             return [FilePart(name, status.st_size)]
-        held = _read(descriptor, MAX_HELD_BYTES)
+        held = read_at_first(descriptor, MAX_HELD_BYTES)
         if len(held) >= MAX_HELD_BYTES:
             return [held, PipePart(descriptor, _left(descriptor, status))]
         if descriptor != _STANDARD_INPUT:
@@ -133,16 +133,6 @@ def cannot_be_read(name: str, error: OSError) -> VerserConfigurationError:
     """The error for a file called `name`, `-` for standard input, that failed with `error`."""
     shown = "Standard input" if name == "-" else name
     return VerserConfigurationError(f"{shown} cannot be read ({error.strerror}).")
-
-
-def _read(descriptor: int, limit: int) -> bytes:
-    """Up to `limit` bytes, less only at the end."""
-    pieces: list[bytes] = []
-    missing = limit
-    while missing and (piece := os.read(descriptor, missing)):
-        pieces.append(piece)
-        missing -= len(piece)
-    return b"".join(pieces)
 
 
 def _left(descriptor: int, status: os.stat_result) -> int | None:
