@@ -16,6 +16,8 @@
     websockets      from a Broker's WebSocket request to a bridge (§11)
     bridge          one WebSocket under way
     relay           one direction of it
+    observing       what somebody who watches requests live is shown
+    observed        an exchange and a bridge that are watched
     services        what exchanges and bridges share
     answers         what the Host says for itself (§8)
     authorization   who may do what
@@ -27,16 +29,29 @@ from __future__ import annotations
 
 from verser2_guest_python.host.authorization import Applicant, Authorization
 from verser2_guest_python.host.events import HostEvent, RequestRecord
-from verser2_guest_python.host.host import HostStats, VerserHost, create_verser_host
+from verser2_guest_python.host.host import GuestStats, HostStats, VerserHost, create_verser_host
 from verser2_guest_python.host.limits import HostLimits
+from verser2_guest_python.host.observing import (
+    ExchangeEnd,
+    ExchangeObserver,
+    ExchangeStart,
+    HostObserver,
+    Side,
+)
 
 __all__ = [
     "Applicant",
     "Authorization",
+    "ExchangeEnd",
+    "ExchangeObserver",
+    "ExchangeStart",
+    "GuestStats",
     "HostEvent",
     "HostLimits",
+    "HostObserver",
     "HostStats",
     "RequestRecord",
+    "Side",
     "VerserHost",
     "create_verser_host",
 ]

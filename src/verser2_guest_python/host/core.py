@@ -14,6 +14,7 @@ from verser2_guest_python.host.events import EventValue, HostEvent, Listeners, R
 from verser2_guest_python.host.forwarding import Forwarder
 from verser2_guest_python.host.leases import QueueBudget
 from verser2_guest_python.host.limits import HostLimits
+from verser2_guest_python.host.observing import Observation
 from verser2_guest_python.host.registry import Registry
 from verser2_guest_python.host.services import ExchangeServices
 from verser2_guest_python.host.session import PeerSession
@@ -37,6 +38,7 @@ class HostCore:
         degraded_seconds: float,
         events: Listeners[HostEvent],
         records: Listeners[RequestRecord],
+        observation: Observation,
     ) -> None:
         self.limits = limits
         self.authorization = authorization
@@ -44,7 +46,7 @@ class HostCore:
         self.answers = Answers(self.tasks, limits.exchange_seconds)
         self.queue_budget = QueueBudget(limits.queued_requests)
         self.registry = Registry(authorization, degraded_seconds, self._on_route)
-        self.exchanges = ExchangeServices(self.answers, self.tasks, limits, records)
+        self.exchanges = ExchangeServices(self.answers, self.tasks, limits, records, observation)
         self.forwarder = Forwarder(self.registry, authorization, self.exchanges, lease_seconds)
         self.websockets = WebSocketForwarder(self.forwarder, self.exchanges)
         self.closing = False

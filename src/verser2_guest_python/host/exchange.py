@@ -25,7 +25,7 @@ from verser2_guest_python.host.answers import ERROR_STATUS, dismiss
 from verser2_guest_python.host.leases import LeasePool
 from verser2_guest_python.host.response import Answer, read_answer
 from verser2_guest_python.host.services import ExchangeServices, staged
-from verser2_guest_python.host.upload import CHUNK_BYTES, Upload
+from verser2_guest_python.host.upload import CHUNK_BYTES, Tap, Upload
 from verser2_guest_python.http2 import ConnectionLost, ErrorCode, Http2Error, Stream
 from verser2_guest_python.wire.broker_request import BrokerRequest
 from verser2_guest_python.wire.envelopes import EnvelopeParser
@@ -65,6 +65,9 @@ class Exchange:
         "_status",
         "_upload",
     )
+
+    upload_tap: Tap | None = None
+    """Sees the request's body, where somebody watches (`observed.py`)."""
 
     def __init__(
         self,
@@ -117,7 +120,7 @@ class Exchange:
         self._sent = services.loop.time()
         lease.listener = self._on_lease
         head, self._head = self._head, b""
-        self._upload = Upload(self, services.tasks, self._broker, lease)
+        self._upload = Upload(self, services.tasks, self._broker, lease, self.upload_tap)
         try:
             self._upload.pass_on(head)
         except Exception:
@@ -223,7 +226,7 @@ class Exchange:
         """Passes on a piece of the answer's body."""
         if self._skip_body:
             data = b""
-        if not self._count(len(data), end) or not (data or end):
+        if not self._count(data, end) or not (data or end):
             return
         try:
             if self._broker.write_now(data, end=end):
@@ -243,7 +246,7 @@ class Exchange:
             while not end:
                 data = await lease.read(CHUNK_BYTES)
                 end = lease.at_end
-                if not self._count(len(data), end):
+                if not self._count(data, end):
                     return
                 await broker.write(data, end=end)
         except Http2Error:
@@ -257,8 +260,9 @@ class Exchange:
         self._downloader = None
         self._answered()
 
-    def _count(self, size: int, end: bool) -> bool:
+    def _count(self, data: bytes, end: bool) -> bool:
         """Holds the app to the content-length that it announced (protocol.md §13)."""
+        size = len(data)
         self._bytes_out += size
         left = self._left
         if left is None:

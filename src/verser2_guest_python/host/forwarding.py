@@ -17,6 +17,8 @@ from verser2_guest_python.errors import (
 from verser2_guest_python.host.answers import ERROR_STATUS, HEAD_TOO_LARGE_STATUS
 from verser2_guest_python.host.authorization import Authorization
 from verser2_guest_python.host.exchange import Exchange
+from verser2_guest_python.host.observed import ObservedExchange, start_of
+from verser2_guest_python.host.observing import ExchangeEnd
 from verser2_guest_python.host.peers import Broker, Guest
 from verser2_guest_python.host.registry import Registry
 from verser2_guest_python.host.services import ExchangeServices, staged
@@ -61,7 +63,14 @@ class Forwarder:
         wait = self._lease_seconds
         if request.lease_timeout_ms is not None:
             wait = min(request.lease_timeout_ms / 1000, self._services.limits.lease_wait_seconds)
-        Exchange(self._services, stream, guest.pool, request, route.domain, head).start(wait)
+        services = self._services
+        watch = None
+        if services.observation.observer is not None:
+            watch = services.observation.begin(start_of(request, route.domain))
+        if watch is None:
+            Exchange(services, stream, guest.pool, request, route.domain, head).start(wait)
+        else:
+            ObservedExchange(watch, services, stream, guest.pool, request, route.domain, head).start(wait)
 
     def target(self, broker: Broker, request: BrokerRequest) -> tuple[Guest, Route]:
         """The Guest and the route that a request is for; raises a `VerserError` where it may not go there."""
@@ -101,9 +110,12 @@ class Forwarder:
         status = HEAD_TOO_LARGE_STATUS if isinstance(error, RequestHeadTooLargeError) else ERROR_STATUS
         services = self._services
         services.answers.send_error(stream, staged(error, STAGE_QUEUED, request_id), status)
-        if services.records:
+        if services.records or services.observation.observer is not None:
             known = request if request is not None else BrokerRequest(request_id, "", "", None, "", "", {})
             services.record(known, domain=known.route_domain, status=status, error=error.code)
+            watch = services.observation.begin(start_of(known, known.route_domain))
+            if watch is not None:
+                watch.ended(ExchangeEnd(status, error.code, 0, 0, error.message))
 
 
 def forwarded_headers(given: dict[str, str], domain: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ from verser2_guest_python.host.authorization import Authorization
 from verser2_guest_python.host.core import HostCore
 from verser2_guest_python.host.events import HostEvent, Listeners, RequestRecord
 from verser2_guest_python.host.limits import HostLimits
+from verser2_guest_python.host.observing import HostObserver, Observation
 from verser2_guest_python.http2 import CredentialsError, Listener, SessionOptions, listen, server_context
 from verser2_guest_python.wire.routes import Route
 
@@ -41,6 +42,20 @@ class HostStats:
     queued_requests: int
     active_requests: int
     """Requests and WebSockets under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestStats:
+    """A look at one Guest that has routes; one that is gone for a moment has no leases.
+
+    `domains` maps each to `active` or `degraded`.
+    """
+
+    id: str
+    domains: dict[str, str]
+    idle_leases: int
+    idle_websocket_leases: int
+    queued_requests: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +133,7 @@ class VerserHost:
         self._session_options = session_options
         self._events: Listeners[HostEvent] = Listeners()
         self._records: Listeners[RequestRecord] = Listeners()
+        self._observation = Observation()
         self._run: _Run | None = None
 
     # --- Life -----------------------------------------------------------------------------
@@ -138,6 +154,7 @@ class VerserHost:
             degraded_seconds=self._degraded_seconds,
             events=self._events,
             records=self._records,
+            observation=self._observation,
         )
         tls = self._files.context()
         try:
@@ -235,6 +252,26 @@ class VerserHost:
             active_requests=core.exchanges.active,
         )
 
+    def get_guests(self) -> list[GuestStats]:
+        """The Guests that are there, or are expected back: their routes and leases as they are just now."""
+        if self._run is None:
+            return []
+        registry = self._run.core.registry
+        domains: dict[str, dict[str, str]] = {guest.id: {} for guest in registry.guests()}
+        for route in registry.routes.routes():
+            state = registry.routes.state(route.target_id, route.domain)
+            if state is not None:
+                domains.setdefault(route.target_id, {})[route.domain] = state.value
+        stats = []
+        for guest_id, states in domains.items():
+            guest = registry.guest(guest_id)
+            if guest is None:
+                stats.append(GuestStats(guest_id, states, 0, 0, 0))
+            else:
+                pool = guest.pool
+                stats.append(GuestStats(guest_id, states, pool.idle, guest.websockets.idle, pool.waiting))
+        return stats
+
     def on_lifecycle(self, listener: Callable[[HostEvent], None]) -> Callable[[], None]:
         """Calls `listener` with everything worth a log line; what is returned ends that.
 
@@ -246,6 +283,28 @@ class VerserHost:
     def on_request(self, listener: Callable[[RequestRecord], None]) -> Callable[[], None]:
         """Calls `listener` with a record of each request once it is over; what is returned ends that."""
         return self._records.add(listener)
+
+    def observe(self, observer: HostObserver) -> Callable[[], None]:
+        """Shows `observer` each request live: heads, bodies, messages. What is returned ends that.
+
+        One at a time. What it sees may be secret; without one, nothing is shown and nothing is paid.
+
+        Raises:
+            VerserUsageError: another one watches already.
+
+        Example:
+            stop = host.observe(recorder)
+        """
+        observation = self._observation
+        if observation.observer is not None:
+            raise VerserUsageError("This Host is observed already: end that first.")
+        observation.observer = observer
+
+        def stop() -> None:
+            if observation.observer is observer:
+                observation.observer = None
+
+        return stop
 
 
 def create_verser_host(

@@ -7,6 +7,7 @@ once all of it is there and it is a message: neither end is shown what the other
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from verser2_guest_python.host.tasks import Tasks
@@ -17,6 +18,7 @@ from verser2_guest_python.wire.vws import (
     TOO_BIG_CLOSE,
     Binary,
     Close,
+    Message,
     Ping,
     Pong,
     Text,
@@ -47,12 +49,13 @@ class RelayOwner(Protocol):
 class Relay:
     """Passes lines from `source` to `target`; reads no more than it can write (protocol.md §11)."""
 
-    __slots__ = ("_lines", "_owner", "_stopped", "_task", "_tasks", "bytes", "source", "target")
+    __slots__ = ("_lines", "_owner", "_stopped", "_task", "_tasks", "bytes", "source", "tap", "target")
 
     def __init__(self, owner: RelayOwner, tasks: Tasks, source: Stream, target: Stream) -> None:
         self.source = source
         self.target = target
         self.bytes = 0
+        self.tap: Callable[[Message], None] | None = None  # is shown each message that may pass
         self._owner = owner
         self._tasks = tasks
         self._lines = LineParser(MAX_VWS_LINE_BYTES)
@@ -99,7 +102,10 @@ class Relay:
             violation = VwsViolation(error.message, close_code=TOO_BIG_CLOSE)
         for index, line in enumerate(lines):
             try:
-                if type(decode(line)) in _CONVERSATION:
+                message = decode(line)
+                if type(message) in _CONVERSATION:
+                    if self.tap is not None:
+                        self.tap(message)
                     continue
                 violation = VwsViolation("The message belongs to the opening of a WebSocket.")
             except VwsViolation as error:

@@ -12,6 +12,7 @@ from verser2_guest_python.errors import VerserError
 from verser2_guest_python.host.answers import Answers
 from verser2_guest_python.host.events import Listeners, RequestRecord
 from verser2_guest_python.host.limits import HostLimits
+from verser2_guest_python.host.observing import Observation
 from verser2_guest_python.host.tasks import Tasks
 from verser2_guest_python.http2 import FieldBlock
 from verser2_guest_python.wire.broker_request import BrokerRequest
@@ -25,12 +26,18 @@ class ExchangeServices:
     """One object for all exchanges and WebSockets; it also knows how many are under way."""
 
     def __init__(
-        self, answers: Answers, tasks: Tasks, limits: HostLimits, records: Listeners[RequestRecord]
+        self,
+        answers: Answers,
+        tasks: Tasks,
+        limits: HostLimits,
+        records: Listeners[RequestRecord],
+        observation: Observation | None = None,
     ) -> None:
         self.answers = answers
         self.tasks = tasks
         self.limits = limits
         self.records = records
+        self.observation = observation if observation is not None else Observation()
         self.loop = asyncio.get_running_loop()
         self.active = 0
         self.bridges: set[Bridge] = set()

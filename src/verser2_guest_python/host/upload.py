@@ -7,7 +7,8 @@ go on after it.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 from verser2_guest_python.host.tasks import Tasks
 from verser2_guest_python.http2 import Http2Error, Stream
@@ -17,6 +18,10 @@ DIRECT_BYTES = 262_144
 
 CHUNK_BYTES = 65_536
 """What a coroutine reads at a time once the other side has no room."""
+
+
+Tap: TypeAlias = Callable[[bytes], None]
+"""Is shown each piece as it passes."""
 
 
 class UploadOwner(Protocol):
@@ -35,15 +40,18 @@ class UploadOwner(Protocol):
 class Upload:
     """Passes on what comes, in the turn in which it comes where there is room (protocol.md §12.4)."""
 
-    __slots__ = ("_lease", "_owner", "_source", "_task", "_tasks", "bytes", "done")
+    __slots__ = ("_lease", "_owner", "_source", "_tap", "_task", "_tasks", "bytes", "done")
 
-    def __init__(self, owner: UploadOwner, tasks: Tasks, source: Stream, lease: Stream) -> None:
+    def __init__(
+        self, owner: UploadOwner, tasks: Tasks, source: Stream, lease: Stream, tap: Tap | None = None
+    ) -> None:
         self.bytes = 0
         self.done = False
         self._owner = owner
         self._tasks = tasks
         self._source = source
         self._lease = lease
+        self._tap = tap
         self._task: asyncio.Task[None] | None = None
 
     def pass_on(self, head: bytes = b"") -> None:
@@ -54,6 +62,8 @@ class Upload:
         data = source.take() if source.unread <= DIRECT_BYTES else b""
         end = source.at_end
         self.bytes += len(data)
+        if self._tap is not None and data:
+            self._tap(data)
         if head:
             data = head + data if data else head
         passed = True
@@ -89,6 +99,8 @@ class Upload:
                 data = await source.read(CHUNK_BYTES)
                 end = source.at_end
                 self.bytes += len(data)
+                if self._tap is not None:
+                    self._tap(data)
                 await lease.write(data, end=end)
         except Http2Error:
             self._task = None

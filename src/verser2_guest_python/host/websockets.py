@@ -6,9 +6,14 @@ A WebSocket does not wait for a lease: there is no queue (protocol.md §11).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from verser2_guest_python.errors import VerserError, VerserWebSocketError
+from verser2_guest_python.host.answers import ERROR_STATUS
 from verser2_guest_python.host.bridge import Bridge
 from verser2_guest_python.host.forwarding import Forwarder, forwarded_headers
+from verser2_guest_python.host.observed import ObservedBridge, start_of
+from verser2_guest_python.host.observing import ExchangeEnd
 from verser2_guest_python.host.peers import Broker
 from verser2_guest_python.host.services import ExchangeServices, staged
 from verser2_guest_python.http2 import Fields, Stream
@@ -49,8 +54,19 @@ class WebSocketForwarder:
             services = self._services
             services.answers.send_error(stream, staged(error, STAGE_QUEUED, request_id))
             if services.records:
-                services.record(known, domain=known.route_domain, status=502, error=error.code)
+                services.record(known, domain=known.route_domain, status=ERROR_STATUS, error=error.code)
+            watch = services.observation.begin(start_of(known, known.route_domain, websocket=True))
+            if watch is not None:
+                watch.ended(ExchangeEnd(ERROR_STATUS, error.code, 0, 0, error.message))
             return
         headers = None if asked.headers is None else forwarded_headers(asked.headers, route.domain)
         opening = Open(route.domain, asked.path, asked.protocol, headers)
-        Bridge(self._services, stream, lease, known, opening).start()
+        watch = None
+        if self._services.observation.observer is not None:
+            seen = replace(known, headers=asked.headers or {})
+            start = start_of(seen, route.domain, websocket=True, protocol=asked.protocol)
+            watch = self._services.observation.begin(start)
+        if watch is None:
+            Bridge(self._services, stream, lease, known, opening).start()
+        else:
+            ObservedBridge(watch, self._services, stream, lease, known, opening).start()

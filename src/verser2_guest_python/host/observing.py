@@ -1,0 +1,146 @@
+"""What a Host shows to somebody who watches requests live: heads, bodies and messages as they pass.
+
+Apart from `events.py`, which tells of a request once it is over and in numbers: here an observer sees
+the content too. A Host without an observer pays nothing for it: what is watched has classes of its own
+(`observed.py`), and is made only while there is one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from verser2_guest_python.wire.vws import Message
+
+_logger = logging.getLogger("verser2_guest_python.host")
+
+
+class Side(Enum):
+    """Who said a WebSocket message."""
+
+    BROKER = "broker"
+    GUEST = "guest"
+    HOST = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeStart:
+    """A request as its Broker asked for it; of one that the Host cannot read, fields may be empty.
+
+    `websocket` says that it is one; its method is then `WEBSOCKET` and `protocol` what was offered.
+    """
+
+    request_id: str
+    source_id: str
+    target_id: str
+    domain: str | None
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(repr=False)
+    websocket: bool = False
+    protocol: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeEnd:
+    """How it ended; fields as in `RequestRecord`."""
+
+    status: int | None
+    error: str | None
+    bytes_in: int
+    bytes_out: int
+    message: str = ""
+    """What the error says, where the Host made it."""
+
+
+class ExchangeObserver(Protocol):
+    """Watches one request. All is called from the event loop as it happens, and must be quick."""
+
+    def leased(self) -> None:
+        """It has a lease: the Guest is being asked."""
+
+    def request_body(self, data: bytes) -> None:
+        """A piece of the request's body passes."""
+
+    def answered(self, status: int, fields: Sequence[tuple[bytes, bytes]]) -> None:
+        """The Guest's status and header fields; of a WebSocket, that it was accepted."""
+
+    def response_body(self, data: bytes) -> None:
+        """A piece of the answer's body passes."""
+
+    def message(self, side: Side, message: Message) -> None:
+        """A WebSocket message passes: text, binary, ping, pong or close."""
+
+    def ended(self, end: ExchangeEnd) -> None:
+        """It is over; called once. The rest of a request's body may still come."""
+
+
+class HostObserver(Protocol):
+    """Watches a Host: `host.observe(observer)`."""
+
+    def began(self, start: ExchangeStart) -> ExchangeObserver | None:
+        """A request has come. None where this one is not to be watched."""
+
+
+class Observation:
+    """Who watches just now, if anybody. An observer that raises harms nobody but itself."""
+
+    __slots__ = ("observer",)
+
+    def __init__(self) -> None:
+        self.observer: HostObserver | None = None
+
+    def begin(self, start: ExchangeStart) -> Watch | None:
+        """What the observer wants of a request that begins now."""
+        observer = self.observer
+        if observer is None:
+            return None
+        try:
+            exchange = observer.began(start)
+        except Exception:
+            _logger.exception("An observer of the Host failed")
+            return None
+        return Watch(exchange) if exchange is not None else None
+
+
+class Watch:
+    """An `ExchangeObserver` that never raises: one that does is not called again."""
+
+    __slots__ = ("_observer",)
+
+    def __init__(self, observer: ExchangeObserver) -> None:
+        self._observer: ExchangeObserver | None = observer
+
+    def leased(self) -> None:
+        if self._observer is not None:
+            self._tell(self._observer.leased)
+
+    def request_body(self, data: bytes) -> None:
+        if self._observer is not None and data:
+            self._tell(self._observer.request_body, data)
+
+    def answered(self, status: int, fields: Sequence[tuple[bytes, bytes]]) -> None:
+        if self._observer is not None:
+            self._tell(self._observer.answered, status, tuple(fields))
+
+    def response_body(self, data: bytes) -> None:
+        if self._observer is not None and data:
+            self._tell(self._observer.response_body, data)
+
+    def message(self, side: Side, message: Message) -> None:
+        if self._observer is not None:
+            self._tell(self._observer.message, side, message)
+
+    def ended(self, end: ExchangeEnd) -> None:
+        if self._observer is not None:
+            self._tell(self._observer.ended, end)
+
+    def _tell(self, call: Callable[..., None], *values: object) -> None:
+        try:
+            call(*values)
+        except Exception:
+            self._observer = None
+            _logger.exception("An observer of the Host failed")
