@@ -16,7 +16,7 @@ from tests.docs.markdown import ROOT
 from verser2_guest_python.cli.main import program
 from verser2_guest_python.service.environment import variables
 from verser2_guest_python.service.option import Kind, Option
-from verser2_guest_python.service.options import OPTIONS
+from verser2_guest_python.service.options import OPTIONS, SOURCE_KEYS
 from verser2_guest_python.service.settings import Settings, setting_keys
 
 CLI_PAGE = ROOT / "docs" / "reference" / "cli.md"
@@ -115,7 +115,9 @@ def environment() -> str:
     before, _, rest = ENVIRONMENT_PAGE.read_text().partition(_BEGIN)
     _, _, after = rest.partition(_END)
     rows = ["| variable | option | default |", "|---|---|---|"]
-    for key in setting_keys(Settings):
+    for key in (*setting_keys(Settings), *SOURCE_KEYS):
+        if key == "host.policy":
+            continue  # tables of a file only
         option = OPTIONS.get(key)
         named = f"`{option.flag}`" if option else "`APP`" if key == "app" else "never an option"
         rows.append(f"| `{variables(key)[0]}` | {named} | {_default(option)} |")

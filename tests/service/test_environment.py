@@ -8,6 +8,7 @@ import pytest
 
 from verser2_guest_python.errors import VerserConfigurationError
 from verser2_guest_python.service.environment import look_up, split_list, variables
+from verser2_guest_python.service.options import SETTING_KEYS
 
 
 def test_a_key_has_the_variable_of_its_path() -> None:
@@ -20,7 +21,7 @@ def test_a_key_has_the_variable_of_its_path() -> None:
 def test_either_name_of_a_setting_will_do(variable: str) -> None:
     found = look_up("routed_domains", {variable: "a.test"})
     assert found is not None
-    assert (found.value, found.variable) == ("a.test", variable)
+    assert (found.value, found.name) == ("a.test", variable)
 
 
 def test_an_empty_variable_says_nothing() -> None:
@@ -52,6 +53,18 @@ def test_a_password_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         VerserConfigurationError, match=r"VERSER_TLS_PFX_PASSWORD_FILE .*missing.*No such file"
     ):
         look_up("tls.pfx_password", {"VERSER_TLS_PFX_PASSWORD_FILE": str(tmp_path / "missing")})
+
+
+def test_any_value_may_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "id").write_text("guest-a\n")
+    found = look_up("guest_id", {"VERSER_GUEST_ID_FILE": str(tmp_path / "id")})
+    assert found is not None
+    assert (found.value, found.name) == ("guest-a", "VERSER_GUEST_ID_FILE")
+
+
+def test_the_name_of_no_setting_stands_for_the_file_of_another() -> None:
+    names = [name for key in SETTING_KEYS for name in variables(key)]
+    assert not set(names) & {f"{name}_FILE" for name in names}
 
 
 def test_a_contradiction_of_passwords_does_not_show_them() -> None:

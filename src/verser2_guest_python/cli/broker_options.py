@@ -7,7 +7,6 @@ because the words of curl that mean something else here are refused in one place
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -239,8 +238,9 @@ def with_options(*decorators: Decorator) -> Decorator:
 def peer_of(values: Mapping[str, Any]) -> Peer:
     """Where the settings among `values` lead."""
     from verser2_guest_python.service.broker_peer import resolve_peer
+    from verser2_guest_python.service.sources import Sources
 
-    return resolve_peer(given_settings(values), os.environ)
+    return resolve_peer(Sources.of_process(given_settings(values)))
 
 
 def credentials(user: str | None, url: str) -> tuple[str, str | None]:

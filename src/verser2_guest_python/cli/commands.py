@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -53,7 +54,7 @@ class Program(click.Group):
         if args and args[0] not in COMMANDS and args[0] not in own:
             self._refuse_mistyped_command(ctx, args[0])
             args = [DEFAULT_COMMAND, *args]
-        elif not args and os.environ.get("VERSER_APP"):
+        elif not args and _names_an_app():
             args = [DEFAULT_COMMAND]
         return super().parse_args(ctx, args)
 
@@ -65,3 +66,10 @@ class Program(click.Group):
             f"did you mean '{near[0]}'?" if near else "an app is written module:attribute, such as myapp:app."
         )
         raise click.UsageError(f"There is no command {word!r}: {hint}", ctx=ctx)
+
+
+def _names_an_app() -> bool:
+    """Whether environment or a file in this directory say what to serve, so that nothing else has to."""
+    from verser2_guest_python.service.sources import Sources
+
+    return Sources({}, os.environ, Path()).find("app") is not None

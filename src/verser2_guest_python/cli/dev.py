@@ -20,7 +20,7 @@ _PROGRAM: Final = "verser2-guest"
 
 
 @click.command(cls=GroupedCommand)
-@click.argument("app", required=False, metavar="APP")
+@click.argument("app", required=False, metavar="[APP]")
 @setting_options(DEV_KEYS, optional=frozenset({"routed_domains"}))
 def dev(app: str | None, **values: Any) -> int:
     """Serve the ASGI app APP (module:attribute) with a Host of its own on this machine.

@@ -12,7 +12,7 @@ from verser2_guest_python.service.options import SERVE_KEYS
 
 
 @click.command(cls=GroupedCommand)
-@click.argument("app", required=False, metavar="APP")
+@click.argument("app", required=False, metavar="[APP]")
 @setting_options(SERVE_KEYS)
 @click.pass_obj
 def serve(arguments: Sequence[str], /, app: str | None, **values: Any) -> int:

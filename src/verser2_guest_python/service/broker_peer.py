@@ -1,4 +1,4 @@
-"""Where a Broker of the command line connects to, and as whom: options, environment, or a running `dev`.
+"""Where a Broker of the command line connects to, and as whom: what `Sources` say, or a running `dev`.
 
 Apart from what is done over the session because every `broker` command begins like this; and without
 the settings model, because a one-shot command must start fast.
@@ -7,15 +7,16 @@ the settings model, because a one-shot command must start fast.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from verser2_guest_python.errors import VerserUsageError
+from verser2_guest_python.errors import VerserConfigurationError, VerserUsageError
 from verser2_guest_python.service.broker_notes import Notes
-from verser2_guest_python.service.environment import look_up, split_list
+from verser2_guest_python.service.environment import Found, split_list
 from verser2_guest_python.service.options import OPTIONS
+from verser2_guest_python.service.sources import Sources
 
 if TYPE_CHECKING:
     from verser2_guest_python.broker.broker import VerserBroker
@@ -87,19 +88,17 @@ def tell_connected(notes: Notes, broker: VerserBroker) -> None:
     notes.detail("*", f"Routes: {', '.join(domains[:_NAMED_DOMAINS]) or 'none'}{more}")
 
 
-def resolve_peer(given: Mapping[str, Any], environ: Mapping[str, str]) -> Peer:
-    """The peer that options (`given`, by key) and environment describe, or else a running `dev` Host.
+def resolve_peer(sources: Sources) -> Peer:
+    """The peer that the settings describe, or else a running `dev` Host.
 
     Raises `VerserUsageError` when nothing names a Host.
     """
 
     def value(key: str) -> str | None:
-        if key in given:
-            return str(given[key])
-        found = look_up(key, environ)
-        return found.value if found else None
+        found = sources.find(key)
+        return str(found.value) if found else None
 
-    hosts = tuple(given.get("host_url") or split_list(value("host_url") or ""))
+    hosts = _list(sources.find("host_url"))
     files = {name: value(f"tls.{name}") for name in ("ca_file", "cert_file", "key_file", "pfx_file")}
     proxy = value("session.proxy")
     if not hosts:
@@ -108,12 +107,19 @@ def resolve_peer(given: Mapping[str, Any], environ: Mapping[str, str]) -> Peer:
     return Peer(
         host_urls=hosts,
         broker_id=value("broker_id") or f"broker-{secrets.token_hex(4)}",
-        connect_timeout=_seconds(value("session.connect_timeout"), "session.connect_timeout"),
+        connect_timeout=_seconds(sources.find("session.connect_timeout")),
         key_password=value("tls.key_password"),
         pfx_password=value("tls.pfx_password"),
         proxy=proxy,
         **files,
     )
+
+
+def _list(found: Found | None) -> tuple[str, ...]:
+    if found is None:
+        return ()
+    values = (found.value,) if isinstance(found.value, str) else found.value
+    return tuple(entry for value in values for entry in split_list(str(value)))
 
 
 def _running_dev(files: dict[str, str | None]) -> tuple[str, dict[str, str | None]]:
@@ -129,16 +135,15 @@ def _running_dev(files: dict[str, str | None]) -> tuple[str, dict[str, str | Non
     return run.host_url, {**files, "ca_file": files["ca_file"] or run.ca_file}
 
 
-def _seconds(text: str | None, key: str) -> float:
-    option = OPTIONS[key]
-    if text is None:
-        return float(option.default)
+def _seconds(found: Found | None) -> float:
+    if found is None:
+        return float(OPTIONS["session.connect_timeout"].default)
     try:
-        seconds = float(text)
-    except ValueError:
+        seconds = float(found.value)
+    except (TypeError, ValueError):
         seconds = -1.0
     if not 0 < seconds <= _MAX_SECONDS:
-        raise VerserUsageError(
-            f"The value {text!r} of {option.flag} does not fit: it should be seconds above 0."
+        raise (VerserConfigurationError if found.file else VerserUsageError)(
+            f"The value {str(found.value)!r} of {found.place} does not fit: it should be seconds above 0."
         )
     return seconds

@@ -1,7 +1,7 @@
 """The environment as settings: which variable stands for which setting, read without any model.
 
-Apart from `settings.py` because a one-shot `broker get` reads a handful of variables and must not
-wait for a validation library to load. Both ways read through `look_up`, so both know the same names.
+Apart from `sources.py`, which ranks it among the other places, because files of variables and
+directories of secrets know the same names.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from verser2_guest_python.errors import VerserConfigurationError
 
 PREFIX: Final = "VERSER_"
 _FILE_SUFFIX: Final = "_FILE"
-MAX_SECRET_FILE_BYTES: Final = 65_536
+MAX_VALUE_FILE_BYTES: Final = 65_536
 
 # Names that came before the scheme `VERSER_GROUP__KEY` and stay (the first one is shown in --help)
 _ALIASES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -49,10 +49,20 @@ SECRETS: Final = frozenset({"tls.key_password", "tls.pfx_password"})
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the environment says about one setting, and which variable said it."""
+    """What is said about one setting, and where.
 
-    value: str
-    variable: str
+    `name` is what the setting is called there: a flag, a variable, a key; `file` is the file that it
+    stands in, with the line if that is known, and "" for the command line and the environment.
+    """
+
+    value: Any
+    name: str
+    file: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where it was said, for a sentence."""
+        return f"{self.name} in {self.file}" if self.file else self.name
 
 
 def variables(key: str) -> tuple[str, ...]:
@@ -71,34 +81,41 @@ def split_list(text: str) -> tuple[str, ...]:
     return tuple(entry.strip() for entry in text.split(",") if entry.strip())
 
 
-def look_up(key: str, environ: Mapping[str, str]) -> Found | None:
+def look_up(key: str, environ: Mapping[str, str], *, file: str = "") -> Found | None:
     """What `environ` says about `key`; an empty variable counts as not set.
 
-    A secret may also come from a file: `VERSER_TLS_KEY_PASSWORD_FILE`. Raises
-    `VerserConfigurationError` when two names of one setting say different things, and when a
-    secret's file cannot be read.
+    The value may also be in a file that a variable names: `VERSER_TLS_KEY_PASSWORD_FILE`. `file` is where
+    the variables come from, if not from the environment. Raises `VerserConfigurationError` when two names
+    of one setting say different things, and when the file with a value cannot be read.
     """
     found: Found | None = None
-    for candidate in _candidates(key, environ):
+    for candidate in _candidates(key, environ, file):
         if found is None:
             found = candidate
         elif _meaning(key, found.value) != _meaning(key, candidate.value):
+            where = f" in {file}" if file else ""
             raise VerserConfigurationError(
-                f"{found.variable} and {candidate.variable} mean the same setting but hold different values: "
+                f"{found.name} and {candidate.name}{where} mean the same setting but hold different values: "
                 "unset one of them."
             )
-    if found is None and (variable := _FALLBACKS.get(key)) and (value := environ.get(variable, "")):
-        return Found(value, variable)
     return found
 
 
-def _candidates(key: str, environ: Mapping[str, str]) -> list[Found]:
+def look_up_fallback(key: str, environ: Mapping[str, str]) -> Found | None:
+    """What a variable that others set for any program says about `key`, where nothing else does."""
+    if (variable := _FALLBACKS.get(key)) and (value := environ.get(variable, "")):
+        return Found(value, variable)
+    return None
+
+
+def _candidates(key: str, environ: Mapping[str, str], file: str) -> list[Found]:
     candidates = []
     for variable in variables(key):
         if value := environ.get(variable, ""):
-            candidates.append(Found(value, variable))
-        if key in SECRETS and (path := environ.get(variable + _FILE_SUFFIX, "")):
-            candidates.append(Found(_secret(variable + _FILE_SUFFIX, path), variable + _FILE_SUFFIX))
+            candidates.append(Found(value, variable, file))
+        if path := environ.get(variable + _FILE_SUFFIX, ""):
+            named = variable + _FILE_SUFFIX
+            candidates.append(Found(read_value(named, Path(path)), named, file))
     return candidates
 
 
@@ -106,14 +123,18 @@ def _meaning(key: str, value: str) -> object:
     return split_list(value) if key in LISTS else value
 
 
-def _secret(variable: str, path: str) -> str:
+def read_value(name: str, path: Path) -> str:
+    """The value that a file holds, without the newline at its end; `name` is what named the file.
+
+    Raises `VerserConfigurationError`.
+    """
     try:
-        with Path(path).open("rb") as file:
-            content = file.read(MAX_SECRET_FILE_BYTES)
+        with path.open("rb") as file:
+            content = file.read(MAX_VALUE_FILE_BYTES)
         return content.decode("utf-8").removesuffix("\n").removesuffix("\r")
     except OSError as error:
         raise VerserConfigurationError(
-            f"{variable} names a file that cannot be read: {path} ({error.strerror})."
+            f"{name} names a file that cannot be read: {path} ({error.strerror})."
         ) from None
     except UnicodeDecodeError:
-        raise VerserConfigurationError(f"{variable} names a file that is not UTF-8 text: {path}.") from None
+        raise VerserConfigurationError(f"{name} names a file that is not UTF-8 text: {path}.") from None

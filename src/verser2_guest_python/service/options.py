@@ -13,8 +13,17 @@ from typing import Final
 
 from verser2_guest_python.service.option import Option
 from verser2_guest_python.service.option_table import OPTION_TABLE
+from verser2_guest_python.service.source_options import SOURCE_OPTIONS
 
-OPTIONS: Final[Mapping[str, Option]] = MappingProxyType({option.key: option for option in OPTION_TABLE})
+OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
+    {option.key: option for option in (*OPTION_TABLE, *SOURCE_OPTIONS)}
+)
+
+SOURCE_KEYS: Final = tuple(option.key for option in SOURCE_OPTIONS)
+"""Where settings come from: no settings themselves."""
+_NEVER_OPTIONS: Final = frozenset({"app", "tls.key_password", "tls.pfx_password", "host.policy"})
+SETTING_KEYS: Final = frozenset(OPTIONS) - frozenset(SOURCE_KEYS) | _NEVER_OPTIONS
+"""All settings by their path, as files know them; the fields of the model, for those who do not load it."""
 
 APP_KEYS: Final = ("app_dir", "factory", "interface", "lifespan", "debug")
 TLS_KEYS: Final = ("tls.ca_file", "tls.cert_file", "tls.key_file", "tls.pfx_file")
@@ -52,9 +61,17 @@ SERVE_KEYS: Final = (
     "workers.reload_include",
     "workers.reload_exclude",
     *LOG_KEYS,
+    *SOURCE_KEYS,
 )
-DEV_KEYS: Final = ("routed_domains", *APP_KEYS, *LOG_KEYS)
-BROKER_KEYS: Final = ("host_url", "broker_id", *TLS_KEYS, "session.connect_timeout", "session.proxy")
+DEV_KEYS: Final = ("routed_domains", *APP_KEYS, *LOG_KEYS, *SOURCE_KEYS)
+BROKER_KEYS: Final = (
+    "host_url",
+    "broker_id",
+    *TLS_KEYS,
+    "session.connect_timeout",
+    "session.proxy",
+    *SOURCE_KEYS,
+)
 
 
 def options(keys: Iterable[str]) -> tuple[Option, ...]:

@@ -1,13 +1,13 @@
-"""All settings of a process as one typed value: command line over environment over defaults.
+"""All settings of a process as one typed value, in small groups.
 
-Apart from `options.py` (how users meet a setting) because this is what the rest of the program
-gets: checked, typed, in small groups. Further sources (a file, a directory of secrets) join the
-tuple in `settings_customise_sources`.
+Apart from `options.py` (how users meet a setting) and `sources.py` (where it was said) because this is
+what the rest of the program gets, checked. pydantic-settings could read some of the places itself, but
+not say which one a value came from, nor see that two names of a setting contradict each other; and
+one-shot commands need the same places without this model.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -23,19 +23,13 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from verser2_guest_python.errors import VerserUsageError
-from verser2_guest_python.service.environment import (
-    LISTS,
-    PREFIX,
-    SECRETS,
-    look_up,
-    shown_variable,
-    split_list,
-)
+from verser2_guest_python.errors import VerserConfigurationError, VerserError, VerserUsageError
+from verser2_guest_python.service.config_file import FILE_NAME
+from verser2_guest_python.service.environment import SECRETS, shown_variable, split_list
 from verser2_guest_python.service.options import OPTIONS
+from verser2_guest_python.service.sources import Sources
 
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
@@ -131,15 +125,22 @@ class LogSettings(_Group):
         return value.lower() if isinstance(value, str) else value
 
 
+class HostSettings(_Group):
+    """A Host of one's own."""
+
+    policy: tuple[dict[str, Any], ...] = Field(
+        default=(), description="Who may do what, an entry each: tables [[host.policy]] of a file."
+    )
+
+
 class Settings(BaseSettings):
-    """Everything that a Guest process can be told."""
+    """Everything that a process can be told."""
 
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
         str_strip_whitespace=True,
         hide_input_in_errors=True,
-        env_prefix=PREFIX,
     )
 
     app: str = Field(default="", description="The app, as module:attribute.")
@@ -160,6 +161,7 @@ class Settings(BaseSettings):
     session: SessionSettings = SessionSettings()
     workers: WorkerSettings = WorkerSettings()
     log: LogSettings = LogSettings()
+    host: HostSettings = HostSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -170,22 +172,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The sources, the strongest first."""
-        return (init_settings, _Environment(settings_cls))
-
-
-class _Environment(PydanticBaseSettingsSource):
-    """The variables of `environment.py`; pydantic's own source knows neither aliases nor conflicts."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        return None, field_name, False  # demanded by the base class, which calls it for nothing else
-
-    def __call__(self) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for key in setting_keys(self.settings_cls):
-            if found := look_up(key, os.environ):
-                _put(values, key, found.value)
-        return values
+        """What `Sources` found, and nothing beside it."""
+        return (init_settings,)
 
 
 def setting_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -202,48 +190,48 @@ def load_settings(given: Mapping[str, object]) -> Settings:
     """The settings of this process; `given` is what the command line says, by key (`tls.ca_file`).
 
     `None` and empty tuples in `given` count as not said. Raises `VerserUsageError` that names the
-    flag or variable of a bad value, and `VerserConfigurationError` for variables that contradict
-    each other.
+    flag or variable of a bad value, and `VerserConfigurationError` for a file with mistakes and for variables
+    that contradict each other.
     """
-    values: dict[str, Any] = {}
-    said = {key: value for key, value in given.items() if value is not None and value != ()}
-    for key, value in said.items():
-        _put(values, key, value)
+    return settings_from(Sources.of_process(given))
+
+
+def settings_from(sources: Sources) -> Settings:
+    """The settings that `sources` say; raises as `load_settings` does."""
     try:
-        return Settings(**values)
+        return Settings(**sources.values(setting_keys(Settings)))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        key = _key_of(first["loc"])
-        value = "The value" if key in SECRETS else f"The value {str(first['input'])!r}"
-        wanted = _WANTED.get(first["type"]) or _plain(first["msg"])
-        raise VerserUsageError(f"{value} of {source_of(key, said)} does not fit: {wanted}.") from None
+        raise misfits(error, sources)[0] from None
 
 
-def source_of(key: str, said: Mapping[str, object]) -> str:
-    """The name under which the value of `key` was given: a flag or a variable."""
-    option = OPTIONS.get(key)
-    if option is not None and key in said:
-        return option.flag
-    found = look_up(key, os.environ)
-    return found.variable if found else shown_variable(key)
+def misfits(error: ValidationError, sources: Sources) -> list[VerserError]:
+    """What is wrong with each value that does not fit: where it was said, and what it should be."""
+    found: list[VerserError] = []
+    for one in error.errors(include_url=False, include_context=False):
+        key = _key_of(one["loc"])
+        source = sources.find(key)
+        place = source.place if source else shown_variable(key)
+        value = "The value" if key in SECRETS else f"The value {str(one['input'])!r}"
+        kind = VerserConfigurationError if source and source.file else VerserUsageError
+        wanted = _WANTED.get(one["type"]) or _plain(one["msg"])
+        found.append(kind(f"{value} of {place} does not fit: {wanted}."))
+    return found
 
 
 def missing(key: str) -> VerserUsageError:
     """The error for a setting that must be given and is not."""
     option = OPTIONS[key]
     return VerserUsageError(
-        f"{option.flag} is missing: give it, or set {shown_variable(key)} ({option.sentence.rstrip('.')})."
+        f"{option.flag} is missing: give it, or set {shown_variable(key)}, or {key} in {FILE_NAME} "
+        f"({option.sentence.rstrip('.')})."
     )
 
 
-def _put(values: dict[str, Any], key: str, value: object) -> None:
-    group, _, name = key.rpartition(".")
-    (values.setdefault(group, {}) if group else values)[name] = value
-
-
 def _key_of(location: tuple[int | str, ...]) -> str:
-    names = [part for part in location if isinstance(part, str)]
-    return names[0] if names and names[0] in LISTS else ".".join(names)
+    """The setting at a place in the model."""
+    kind = Settings.model_fields[str(location[0])].annotation
+    is_group = isinstance(kind, type) and issubclass(kind, BaseModel)
+    return ".".join(map(str, location[: 2 if is_group else 1]))
 
 
 def _plain(message: str) -> str:
