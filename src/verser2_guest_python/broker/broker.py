@@ -124,6 +124,11 @@ class VerserBroker(HttpMethods):
         """The routes that the Host has said there are, degraded ones too."""
         return self._directory.table.routes()
 
+    def has_route(self, domain: str, *, degraded: bool = True) -> bool:
+        """Whether some Guest serves `domain`; `degraded` counts those whose Guest was lost a moment ago."""
+        table = self._directory.table
+        return table.has(domain) if degraded else table.usable(domain)
+
     async def wait_for_route(
         self, domain: str, *, timeout: float | None = DEFAULT_ROUTE_TIMEOUT_SECONDS
     ) -> BrokerRoute:

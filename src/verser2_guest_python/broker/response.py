@@ -162,6 +162,12 @@ class VerserBrokerResponse:
 
     # --- The body ---------------------------------------------------------------------------
 
+    @property
+    def arrived(self) -> bool:
+        """Whether all of the body is here already, so that `read` does not wait for more of it."""
+        stream = self._exchange.stream
+        return stream.ended and stream.error is None
+
     async def read(self) -> bytes:
         """The whole body."""
         self._begin()

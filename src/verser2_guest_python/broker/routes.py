@@ -84,6 +84,11 @@ class RouteTable:
     def has(self, domain: str) -> bool:
         return domain in self._domains
 
+    def usable(self, domain: str) -> bool:
+        """Whether it has a route that is not degraded."""
+        found = self._domains.get(domain)
+        return found is not None and not all(entry.degraded for entry in found.entries)
+
     def choose(self, domain: str, avoid: Collection[str] = ()) -> RouteEntry | None:
         """The route for a request: that of the Guest with the fewest in flight, ties in turn.
 

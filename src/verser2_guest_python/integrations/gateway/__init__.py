@@ -1,0 +1,21 @@
+"""The gateway: HTTP/1.1 and WebSockets in, a Broker out. An ASGI app that any ASGI server runs.
+
+    scope ── checks ── routing ── forwarding ── http_cycle / websocket_cycle ── Broker
+               └──────────┴── refusal ── pages
+
+Example, for `uvicorn mygateway:app --interface asgi3`::
+
+    from verser2_guest_python import create_verser_broker
+    from verser2_guest_python.integrations.gateway import create_gateway
+
+    broker = create_verser_broker(host_url="https://localhost:8443", tls_ca_file="ca.pem")
+    app = create_gateway(broker, maps={"shop.example.com": "shop.local.test"})
+"""
+
+from __future__ import annotations
+
+from .app import Gateway, create_gateway
+from .limits import GatewayLimits
+from .record import GatewayRecord
+
+__all__ = ["Gateway", "GatewayLimits", "GatewayRecord", "create_gateway"]

@@ -1,0 +1,172 @@
+"""One HTTP request through the gateway: asked, found, sent on, answered piece by piece.
+
+Apart from the app, which only counts: this is the order of a request's life. Whatever ends it early (the
+client leaves, a limit, an error of the Broker) cancels the request in the Guest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any, Final
+
+from verser2_guest_python.asgi.types import Receive, Send
+from verser2_guest_python.broker.response import VerserBrokerResponse
+from verser2_guest_python.errors import MissingGuestError, VerserError
+from verser2_guest_python.wire.headers import HOP_BY_HOP
+
+from .checks import Asked, check_request
+from .client import WHOLE_BODY_BYTES, Client, Clock
+from .config import GatewayConfig
+from .pages import Headers, page
+from .record import CLIENT_GONE, GatewayRecord
+from .refusal import AnswerCutOff, ClientGone, Refusal, refusal_for, too_late
+
+CHUNK_BYTES: Final = 65_536
+_OURS: Final = "x-verser-"
+_WITHOUT_BODY: Final = frozenset({204, 304})
+# A server adds its own; two of them help nobody
+_NOT_PASSED_ON: Final = HOP_BY_HOP | {"date"}
+
+
+class HttpCycle:
+    """One request."""
+
+    def __init__(
+        self, config: GatewayConfig, scope: Any, receive: Receive, send: Send, record: GatewayRecord
+    ) -> None:
+        self._config = config
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._record = record
+        self._begun = False  # whether the head of the answer has gone out
+
+    async def run(self, refusal: Refusal | None = None) -> None:
+        """Answers, whatever happens: with `refusal`, if there is one already.
+
+        Raises `AnswerCutOff` when the client must not take the answer for whole.
+        """
+        record = self._record
+        try:
+            if refusal is not None:
+                raise refusal
+            await self._serve()
+        except ClientGone:
+            record.status = record.status or CLIENT_GONE
+            record.reason = "the client left"
+        except Refusal as reason:
+            await self._refuse(reason)
+
+    async def _serve(self) -> None:
+        config, record = self._config, self._record
+        asked = check_request(self._scope, config.limits)
+        domain = record.domain = config.find(asked.authority)
+        headers, record.client = config.forwarding.headers(self._scope, asked.authority)
+        async with Client(self._receive, config.limits, has_body=asked.length != 0) as client:
+            try:
+                response = await self._fetch(asked, domain, headers, client)
+                try:
+                    await self._answer(response, client)
+                finally:
+                    await response.aclose()
+            except VerserError as error:
+                raise refusal_for(error, asked.authority) from error
+            finally:
+                record.bytes_in = client.received
+
+    # --- The request ----------------------------------------------------------------------
+
+    async def _fetch(
+        self, asked: Asked, domain: str, headers: list[tuple[str, str]], client: Client
+    ) -> VerserBrokerResponse:
+        """The head of the answer."""
+        config = self._config
+        deadline = await config.await_route(domain)
+        body: bytes | None = None
+        if asked.length != 0:
+            client.start()
+            if asked.length is None or asked.length <= WHOLE_BODY_BYTES:
+                body = await client.whole()
+        streams = asked.length != 0 and body is None
+        url = "*" if asked.path == "*" else f"http://{asked.authority}{asked.path}"
+        seconds = config.limits.timeout
+        while True:
+            limit = asyncio.timeout(seconds)
+            try:
+                async with limit:
+                    return await config.broker.request(
+                        self._scope["method"],
+                        url,
+                        headers=headers,
+                        body=client.pieces(Clock(limit, seconds)) if streams else body,
+                        route_domain=domain,
+                        timeout=math.inf,
+                        max_redirects=0,
+                    )
+            except TimeoutError:
+                raise too_late(asked.authority, seconds) from None
+            except MissingGuestError:
+                if streams or not await config.route_returns(domain, deadline):
+                    raise
+
+    # --- The answer -----------------------------------------------------------------------
+
+    async def _answer(self, response: VerserBrokerResponse, client: Client) -> None:
+        record = self._record
+        record.request_id, record.target_id = response.request_id, response.target_id
+        record.answered(response.status)
+        headers = _answer_headers(response)
+        if response.status >= 400 and not client.complete:
+            headers.append((b"connection", b"close"))  # nobody wants the rest of the body
+        whole = await response.read() if response.arrived else None
+        await self._say({"type": "http.response.start", "status": response.status, "headers": headers})
+        if whole is not None:
+            client.served()
+            record.bytes_out = len(whole)
+            await self._say({"type": "http.response.body", "body": whole})
+            return
+        try:
+            async for chunk in response.aiter_bytes(CHUNK_BYTES):
+                record.bytes_out += len(chunk)
+                await self._say({"type": "http.response.body", "body": chunk, "more_body": True})
+        except (VerserError, Refusal) as error:
+            record.reason = error.message if isinstance(error, VerserError) else error.sentence
+            raise AnswerCutOff(record.reason) from error
+        client.served()
+        await self._say({"type": "http.response.body", "body": b""})
+
+    async def _say(self, message: dict[str, Any]) -> None:
+        """Sends to the client, which has to read."""
+        self._begun = True
+        try:
+            async with asyncio.timeout(self._config.limits.write_timeout):
+                await self._send(message)
+        except TimeoutError:
+            self._record.reason = "the client did not read"
+            raise AnswerCutOff(self._record.reason) from None
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        record = self._record
+        record.request_id = record.request_id or refusal.request_id
+        record.reason = refusal.detail or refusal.sentence
+        if self._begun:
+            raise AnswerCutOff(refusal.sentence)
+        record.answered(refusal.status)
+        accept = b",".join(value for name, value in self._scope["headers"] if name.lower() == b"accept")
+        headers, body = page(refusal, accept, self._config.listed_names(refusal))
+        record.bytes_out = len(body)
+        await self._say({"type": "http.response.start", "status": refusal.status, "headers": headers})
+        await self._say({"type": "http.response.body", "body": body})
+
+
+def _answer_headers(response: VerserBrokerResponse) -> Headers:
+    """The headers of an app's answer as the client gets them."""
+    dropped = _NOT_PASSED_ON
+    if response.status in _WITHOUT_BODY:
+        dropped |= {"content-length"}
+    return [
+        (name.encode("ascii"), value.encode("latin-1"))
+        for name, value in response.headers.multi_items()
+        if name not in dropped and not name.startswith(_OURS)
+    ]

@@ -1,0 +1,148 @@
+"""Why a request is not answered by an app: a status, a code, a sentence for whoever asked.
+
+Apart from the pages that show it, and from the errors of the Broker that are its usual reason: those name
+routes and Guests, which are nobody's business out there.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Final
+
+from verser2_guest_python.errors import (
+    AuthorizationDeniedError,
+    LeaseTimeoutError,
+    LocalHandlerFailureError,
+    MissingGuestError,
+    RequestHeadTooLargeError,
+    VerserError,
+    VerserTimeoutError,
+    VerserUsageError,
+)
+
+RETRY_AFTER: Final = "retry-after"
+_BUSY_SECONDS: Final = 1
+_AWAY_SECONDS: Final = 5
+
+
+class Refusal(Exception):
+    """A request is answered here, with `status`.
+
+    Attributes:
+        code: A code of protocol.md §8, or one of the gateway's own.
+        sentence: What the page says.
+        detail: What only the log says.
+        headers: Further headers of the answer.
+        close: Whether the connection cannot be used any more.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        sentence: str,
+        *,
+        detail: str = "",
+        request_id: str = "",
+        headers: Mapping[str, str] | None = None,
+        close: bool = False,
+    ) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.code = code
+        self.sentence = sentence
+        self.detail = detail
+        self.request_id = request_id or f"gateway-{secrets.token_hex(6)}"
+        self.headers = dict(headers or {})
+        self.close = close
+
+
+class ClientGone(Exception):
+    """The client has left: there is nobody to answer."""
+
+
+class AnswerCutOff(Exception):
+    """The answer had begun and cannot be finished: the server must close the connection."""
+
+
+def malformed(what: str) -> Refusal:
+    """400: a request that could be read in two ways, or in none."""
+    return Refusal(400, "bad-request", f"The request is malformed: {what}.", close=True)
+
+
+def unknown_name(name: str) -> Refusal:
+    """404: no app has that name."""
+    return Refusal(404, MissingGuestError.default_code, f"There is no app here by the name of {name}.")
+
+
+def too_busy() -> Refusal:
+    """503: the limit of this gateway."""
+    return Refusal(
+        503,
+        "gateway-busy",
+        "Too many requests are under way here. Try again in a moment.",
+        headers={RETRY_AFTER: str(_BUSY_SECONDS)},
+    )
+
+
+def body_too_large(limit: int) -> Refusal:
+    """413: the limit of this gateway."""
+    return Refusal(
+        413, "body-too-large", f"The body of the request is longer than {limit:,} bytes.", close=True
+    )
+
+
+def head_too_large(detail: str = "") -> Refusal:
+    """431: the limit of this gateway, or what the wire can carry."""
+    return Refusal(
+        431,
+        RequestHeadTooLargeError.default_code,
+        "The headers of the request are too large: fewer cookies, or a shorter address, may help.",
+        detail=detail,
+    )
+
+
+def body_too_slow(seconds: float) -> Refusal:
+    """408: the client stopped in the middle of its body."""
+    return Refusal(
+        408, "request-timeout", f"Nothing of the request's body came for {seconds:g} s.", close=True
+    )
+
+
+def too_late(name: str, seconds: float) -> Refusal:
+    """504: the app's time is up."""
+    return Refusal(
+        504, VerserTimeoutError.default_code, f"The app behind {name} did not answer within {seconds:g} s."
+    )
+
+
+def refusal_for(error: VerserError, name: str) -> Refusal:
+    """What the client is told when the Broker raised `error` for a name that is known."""
+    status, sentence = 502, f"The app behind {name} could not be reached."
+    headers: dict[str, str] = {}
+    match error:
+        case MissingGuestError():
+            status, sentence = 503, f"The app behind {name} is away just now. Try again in a moment."
+            headers = {RETRY_AFTER: str(_AWAY_SECONDS)}
+        case LeaseTimeoutError():
+            status, sentence = 503, f"The app behind {name} is busy. Try again in a moment."
+            headers = {RETRY_AFTER: str(_BUSY_SECONDS)}
+        case VerserTimeoutError():
+            status, sentence = 504, f"The app behind {name} did not answer in time."
+        case AuthorizationDeniedError():
+            status, sentence = 403, f"The app behind {name} may not be called so from here."
+        case RequestHeadTooLargeError():
+            return head_too_large(error.message)
+        case VerserUsageError():
+            status, sentence = 400, "The request is malformed, and cannot be passed on."
+        case LocalHandlerFailureError():
+            sentence = f"The app behind {name} failed before it answered."
+    return Refusal(
+        status,
+        error.code,
+        sentence,
+        detail=error.message,
+        request_id=str(error.context.get("requestId", "")),
+        headers=headers,
+    )

@@ -1,0 +1,227 @@
+"""The gateway's server: uvicorn in the loop of whoever owns it, with our limits and our log.
+
+Apart from the command because `dev` runs one too. Signals and exit codes are the owner's business, so
+uvicorn takes none; a bad address or certificate is told as one sentence, before anything is served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from verser2_guest_python.asgi.types import ASGIApp
+from verser2_guest_python.errors import VerserConfigurationError, VerserUsageError
+from verser2_guest_python.integrations.gateway.limits import GatewayLimits
+
+if TYPE_CHECKING:
+    import uvicorn
+
+DEFAULT_LISTEN: Final = "127.0.0.1:8080"
+DEFAULT_KEEP_ALIVE_SECONDS: Final = 5
+_NEEDED: Final = ("uvicorn", "httptools", "websockets")
+_INSTALL: Final = "pip install 'verser2-guest-python[gateway]'"
+_BACKLOG: Final = 2048
+_TICK_SECONDS: Final = 1.0
+_ALL_PORTS: Final = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class PublicTls:
+    """The certificate that clients see, as uvicorn's own options name it."""
+
+    certfile: Path
+    keyfile: Path | None = None
+    keyfile_password: str | None = None
+
+
+def check_extra() -> None:
+    """Raises `VerserConfigurationError` when what the gateway needs is not installed."""
+    for name in _NEEDED:
+        if find_spec(name) is None:
+            raise VerserConfigurationError(f"The gateway needs {name}: install it with {_INSTALL}.")
+
+
+class GatewayServer:
+    """Serves an ASGI app on one address, for `async with`: listening inside of it, drained behind it.
+
+    Example::
+
+        async with GatewayServer(create_gateway(broker), listen="127.0.0.1:8080") as server:
+            print(server.url)
+
+    Args:
+        app: What `create_gateway` made, or something around it.
+        listen: `address:port`; port 0 takes a free one.
+        tls: The certificate for https; None for plain http.
+        limits: Those of the gateway; the server keeps its share of them.
+        keep_alive: Seconds for which an idle connection is kept.
+        timeout_graceful_shutdown: Seconds for requests under way, in the end.
+
+    Raises on entering:
+        VerserConfigurationError: the address is taken or not ours, or the certificate cannot be used.
+        VerserUsageError: `listen` is no address.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        listen: str = DEFAULT_LISTEN,
+        tls: PublicTls | None = None,
+        limits: GatewayLimits | None = None,
+        keep_alive: int = DEFAULT_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown: float = 30.0,
+    ) -> None:
+        check_extra()
+        self._app = app
+        self._host, self._port = parse_listen(listen)
+        self._tls = tls
+        self._limits = limits or GatewayLimits()
+        self._keep_alive = keep_alive
+        self._drain_seconds = timeout_graceful_shutdown
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """Where it is, such as `http://127.0.0.1:8080`."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http{'s' if self._tls else ''}://{host}:{self._port}"
+
+    async def __aenter__(self) -> Self:
+        listening = asyncio.Event()
+        server = _uvicorn_server(self._config(), listening, self._stop)
+        listener = _listener(self._host, self._port)
+        self._port = listener.getsockname()[1]
+        self._task = asyncio.create_task(server.serve(sockets=[listener]), name="verser-gateway-server")
+        begun = asyncio.create_task(listening.wait(), name="verser-gateway-listening")
+        try:
+            await asyncio.wait([self._task, begun], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            begun.cancel()
+        if self._task.done():
+            self._task.result()
+        return self
+
+    async def wait_ended(self) -> None:
+        """Until the server has ended, which it does by itself only when it fails."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+            self._task.result()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._task is None:
+            return
+        try:
+            await asyncio.wait([self._task])
+        finally:
+            if not self._task.done():  # in a hurry
+                self._task.cancel()
+        self._task.result()
+
+    def _config(self) -> uvicorn.Config:
+        import uvicorn
+
+        tls: dict[str, Any] = {}
+        if self._tls is not None:
+            tls = {
+                "ssl_certfile": self._tls.certfile,
+                "ssl_keyfile": self._tls.keyfile,
+                "ssl_keyfile_password": self._tls.keyfile_password,
+            }
+        config = uvicorn.Config(
+            self._app,
+            host=self._host,
+            port=self._port,
+            http="httptools",
+            ws="websockets-sansio",
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=self._keep_alive,
+            timeout_graceful_shutdown=max(1, round(self._drain_seconds)),
+            **tls,
+        )
+        try:
+            config.load()
+        except (OSError, ssl.SSLError, ValueError) as error:
+            raise VerserConfigurationError(
+                f"The certificate {self._tls and self._tls.certfile} for https cannot be used: {error}."
+            ) from None
+        return config
+
+
+def _uvicorn_server(config: uvicorn.Config, listening: asyncio.Event, stop: asyncio.Event) -> uvicorn.Server:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """uvicorn that leaves signals to the owner, says when it listens, and stops when it is told."""
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            listening.set()
+
+        async def main_loop(self) -> None:
+            while not (await self.on_tick(0) or stop.is_set()):  # which also sets the date
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_TICK_SECONDS):
+                        await stop.wait()
+
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # our own lines tell of start and end
+    return Server(config)
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Address and port in `127.0.0.1:8080`, `[::1]:8080` or `:8080` (every address)."""
+    host, colon, port = text.strip().rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > _ALL_PORTS:
+        raise VerserUsageError(f"{text!r} is no address to listen on: write it like {DEFAULT_LISTEN}.")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise VerserUsageError(f"{text!r} is no address to listen on: write it like [{host}]:{port}.")
+    return host or "0.0.0.0", int(port)  # noqa: S104 - that is what it means
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise VerserConfigurationError(f"Cannot listen on {host}: {error.strerror or error}.") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise VerserConfigurationError(
+            f"Cannot listen on {host}:{port}: {error.strerror or error}. Is something else there?"
+        ) from None
+    return listener
