@@ -136,6 +136,16 @@ def test_in_json_the_reason_is_the_last_line() -> None:
     assert url.removeprefix("https://") in last["reason"]
 
 
+@pytest.mark.parametrize("more", [(), ("--exit-on-connect-failure",)])
+def test_an_app_that_has_started_is_stopped_also_when_there_is_no_host(
+    stage: Stage, more: tuple[str, ...]
+) -> None:
+    trust = ("--tls-ca-file", stage.certs.untrusted_ca)
+    result = run(*guest(stage, "small:says_goodbye", "t", *trust, *more))
+    assert (result.returncode, result.stdout) == (60, b"goodbye\n")
+    assert b"Traceback" not in result.stderr
+
+
 def test_trust_is_refused_at_once(stage: Stage) -> None:
     more = ("--tls-ca-file", stage.certs.untrusted_ca, *CONSOLE)
     fails(60, "certificate", arguments=guest(stage, "small:app", "t", *more))

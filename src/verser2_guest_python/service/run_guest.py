@@ -104,9 +104,10 @@ async def _serve(guest: VerserGuest, settings: Settings) -> None:
     if settings.session.exit_on_connect_failure:
         try:
             await guest.connect()
-        except InvalidRegistrationError:
-            # The Host was reached; a name that is taken often comes free by itself
-            if settings.session.fail_if_registered:
+        except VerserError as error:
+            # A Host that refuses the registration was reached; a name that is taken often comes free by itself
+            if settings.session.fail_if_registered or not isinstance(error, InvalidRegistrationError):
+                await guest.close(error.message)  # the app has been started, and may have something to put away
                 raise
     await guest.serve_forever()
 

@@ -33,6 +33,15 @@ async def no_database(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "lifespan.startup.failed", "message": "the database is away"})
 
 
+async def says_goodbye(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        print("goodbye", flush=True)
+        await send({"type": "lifespan.shutdown.complete"})
+
+
 async def slow_start(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await receive()
