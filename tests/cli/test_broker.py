@@ -179,9 +179,8 @@ def test_an_answer_that_takes_too_long(stage: Stage) -> None:
 
 
 def test_a_name_that_is_taken(stage: Stage) -> None:
-    fails(
-        77, "already registered", arguments=("broker", "get", "a.test/", "--broker-id", "stage", *stage.peer)
-    )
+    said = (f"localhost:{stage.port} did not register 'stage'", "already registered", "another id")
+    fails(77, *said, arguments=("broker", "get", "a.test/", "--broker-id", "stage", *stage.peer))
 
 
 def test_an_app_that_fails(stage: Stage) -> None:

@@ -159,7 +159,8 @@ def test_a_certificate_for_another_name(certs: Certificates) -> None:
 
 def test_a_name_that_is_taken_ends_it_when_asked_to(stage: Stage) -> None:
     more = ("--fail-if-registered", *CONSOLE)
-    fails(77, "already registered", arguments=guest(stage, "small:app", "stage", *more))
+    said = (f"localhost:{stage.port} did not register 'stage'", "already registered", "another id")
+    fails(77, *said, arguments=guest(stage, "small:app", "stage", *more))
 
 
 def test_an_app_that_fails_to_start(stage: Stage) -> None:

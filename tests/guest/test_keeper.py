@@ -187,7 +187,7 @@ async def test_the_life_of_a_guest_in_events(certs: Certificates, tmp_path: Any)
     async with running_host(certs, port=port):
         error = await events.wait("error")
         assert error.fields["code"] == "certificate-verification-failure"
-        assert "Do not trust" in str(error.fields["reason"])
+        assert "Cannot trust" in str(error.fields["reason"])
         ca.write_bytes(certs.ca.read_bytes())
         await events.wait("registered")
         events.all.clear()

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from verser2_guest_python.errors import StreamFailureError, VerserProtocolError
+from verser2_guest_python.errors import StreamFailureError, VerserError, VerserProtocolError
 from verser2_guest_python.http2 import Http2Error, Session, Stream
-from verser2_guest_python.peer import HostAddress, peer_block, status_of, verser_error
+from verser2_guest_python.peer import HostAddress, peer_block, refused, status_of, verser_error
 from verser2_guest_python.wire.limits import MAX_CONTROL_LINE_BYTES, MAX_EXCHANGE_BODY_BYTES
 from verser2_guest_python.wire.lines import LineParser
 from verser2_guest_python.wire.names import JSON_TYPE, REGISTER_PATH
@@ -30,6 +30,7 @@ class ControlStream:
 
     def __init__(self, session: Session, address: HostAddress) -> None:
         self._session = session
+        self._address = address
         self._block = peer_block(address, REGISTER_PATH)
         self._lines = LineParser(MAX_CONTROL_LINE_BYTES)
         self._stream: Stream | None = None
@@ -42,7 +43,7 @@ class ControlStream:
             await stream.write(encode_registration(registration), end=True)
             status = status_of(await stream.wait_fields())
             if status != 200:
-                return parse_registration_answer(status, await _whole(stream))
+                return self._read_answer(registration, status, await _whole(stream))
             while not self._early:
                 chunk = await stream.read()
                 self._early = self._lines.feed(chunk or b"\n")  # a refusal may end without a newline
@@ -50,7 +51,13 @@ class ControlStream:
                     raise StreamFailureError("The Host ended the registration before it answered.")
         except Http2Error as error:
             raise verser_error(error) from error
-        return parse_registration_answer(status, self._early.pop(0))
+        return self._read_answer(registration, status, self._early.pop(0))
+
+    def _read_answer(self, registration: Registration, status: int, body: bytes) -> Registered:
+        try:
+            return parse_registration_answer(status, body)
+        except VerserError as error:
+            raise refused(error, self._address, registration.peer_id) from None
 
     async def follow(self, on_message: Callable[[ControlMessage], None]) -> None:
         """Gives every further message to `on_message`, until the Host ends the stream.

@@ -283,8 +283,10 @@ class Keeper:
             isinstance(error, VerserConnectionError)
             and error.reason in (Failure.TRUST, Failure.CERTIFICATE_REFUSED, Failure.ALPN)
         )
-        if error.message not in self._said:
-            self._said.add(error.message)
+        taken = isinstance(error, InvalidRegistrationError) and error.taken
+        what = "taken" if taken else error.message  # whichever of our ids it is
+        if what not in self._said:
+            self._said.add(what)
             level = logging.ERROR if final else logging.WARNING
             _LOGGER.log(level, "No new session yet, trying on: %s", error.message)
 

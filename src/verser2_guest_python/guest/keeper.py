@@ -224,7 +224,7 @@ class Keeper:
                 raise error
             if not self._taken_warned:
                 self._taken_warned = True
-                _log.warning("The Host refused the registration, trying on: %s", error.message)
+                _log.warning("Not registered yet, trying on: %s", error.message)
         elif is_final(error):
             if self._chances.refused(self):
                 raise error

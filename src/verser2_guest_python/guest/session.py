@@ -13,6 +13,7 @@ from verser2_guest_python.errors import RevocationFailedError, VerserError
 from verser2_guest_python.http2 import ConnectionLost, ErrorCode, FieldBlock, Http2Error, Session, Stream
 from verser2_guest_python.peer.address import HostAddress
 from verser2_guest_python.peer.dial import converse, exchange, peer_block, verser_error
+from verser2_guest_python.peer.refusal import refused
 from verser2_guest_python.wire.names import EXTENSIONS
 from verser2_guest_python.wire.registration import (
     GUEST,
@@ -114,7 +115,10 @@ class GuestSession:
         body = encode_registration(Registration(self.peer_id, GUEST, domains))
         block = peer_block(self.address, b"/verser/register")
         status, answer = await exchange(self.session, block, _JSON_FIELDS, body, timeout=timeout)
-        self.extensions = parse_registration_answer(status, answer).extensions
+        try:
+            self.extensions = parse_registration_answer(status, answer).extensions
+        except VerserError as error:
+            raise refused(error, self.address, self.peer_id) from None
         self.binds_brokers = not self.extensions.isdisjoint(EXTENSIONS)
         if self.dispatcher.limits_proxy_headers and not self.binds_brokers:
             _log.warning(

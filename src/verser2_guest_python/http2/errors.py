@@ -80,7 +80,7 @@ class TlsTrustError(ConnectError):
     """The certificate of the other end was not accepted here, or TLS itself failed."""
 
     def __init__(self, address: str, reason: str) -> None:
-        super().__init__(address, f"Do not trust {address}: {reason}")
+        super().__init__(address, f"Cannot trust {address}: {reason}")
         self.reason = reason
 
 

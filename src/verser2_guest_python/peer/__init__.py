@@ -16,6 +16,7 @@ from verser2_guest_python.peer.dial import (
 )
 from verser2_guest_python.peer.hosts import Hosts, parse_host_urls
 from verser2_guest_python.peer.proxy import Proxy, find_proxy
+from verser2_guest_python.peer.refusal import refused
 from verser2_guest_python.peer.tls import FilePath, TlsFiles
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "parse_host_url",
     "parse_host_urls",
     "peer_block",
+    "refused",
     "status_of",
     "verser_error",
 ]
