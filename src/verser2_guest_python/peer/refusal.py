@@ -9,7 +9,7 @@ from verser2_guest_python.errors import AuthorizationDeniedError, InvalidRegistr
 from verser2_guest_python.peer.address import HostAddress
 
 _TAKEN_HINT = (
-    " Another peer has that id, or one that vanished has not been given up yet: take another id, or try later."
+    " Another peer has that id, or one that vanished is not given up yet: take another id, or try later."
 )
 
 

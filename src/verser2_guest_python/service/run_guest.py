@@ -105,9 +105,9 @@ async def _serve(guest: VerserGuest, settings: Settings) -> None:
         try:
             await guest.connect()
         except VerserError as error:
-            # A Host that refuses the registration was reached; a name that is taken often comes free by itself
+            # The Host was reached if it refuses; a name that is taken often comes free by itself
             if settings.session.fail_if_registered or not isinstance(error, InvalidRegistrationError):
-                await guest.close(error.message)  # the app has been started, and may have something to put away
+                await guest.close(error.message)  # the app has been started: it is stopped as well
                 raise
     await guest.serve_forever()
 
