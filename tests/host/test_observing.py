@@ -32,6 +32,9 @@ class Seen:
     def request_body(self, data: bytes) -> None:
         self.uploaded += data
 
+    def uploaded(self) -> None:
+        self.steps.append("uploaded")
+
     def answered(self, status: int, fields: Sequence[tuple[bytes, bytes]]) -> None:
         self.steps.append((status, dict(fields)))
 
@@ -87,8 +90,9 @@ async def test_a_request_from_its_beginning_to_its_end(certs: Certificates) -> N
         await lease.stream.write(b"second", end=True)
         assert (await broker.answer(stream)).body == b"first second"
         end = await seen.end()
-        assert seen.steps[1][0] == 201
-        assert seen.steps[1][1][b"x-b"] == b"1"
+        assert seen.steps[1] == "uploaded"
+        assert seen.steps[2][0] == 201
+        assert seen.steps[2][1][b"x-b"] == b"1"
         assert seen.downloaded == b"first second"
         assert (end.status, end.error, end.bytes_in, end.bytes_out) == (201, None, 7, 12)
 

@@ -49,6 +49,10 @@ class ObservedExchange(Exchange):
         self._watch.leased()
         super().lease_came(lease)
 
+    def upload_done(self) -> None:
+        self._watch.uploaded()
+        super().upload_done()
+
     def _answer(self, lease: Stream, answer: Answer, body: bytes) -> None:
         self._watch.answered(answer.status, answer.fields)
         super()._answer(lease, answer, body)

@@ -65,6 +65,9 @@ class ExchangeObserver(Protocol):
     def request_body(self, data: bytes) -> None:
         """A piece of the request's body passes."""
 
+    def uploaded(self) -> None:
+        """The request's body has passed, all of it."""
+
     def answered(self, status: int, fields: Sequence[tuple[bytes, bytes]]) -> None:
         """The Guest's status and header fields; of a WebSocket, that it was accepted."""
 
@@ -121,6 +124,10 @@ class Watch:
     def request_body(self, data: bytes) -> None:
         if self._observer is not None and data:
             self._tell(self._observer.request_body, data)
+
+    def uploaded(self) -> None:
+        if self._observer is not None:
+            self._tell(self._observer.uploaded)
 
     def answered(self, status: int, fields: Sequence[tuple[bytes, bytes]]) -> None:
         if self._observer is not None:

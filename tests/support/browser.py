@@ -1,0 +1,216 @@
+"""A real browser for tests: headless Chromium, driven through chromedriver by plain WebDriver calls.
+
+Debian has both (packages chromium and chromium-driver). Where one is missing, a test that wants a
+browser is skipped and says so; in CI it fails instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import httpx2
+import pytest
+
+START_SECONDS = 30.0
+COMMAND_SECONDS = 30.0
+WAIT_SECONDS = 20.0
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # W3C WebDriver §12.1
+KEYS = {"Enter": "\ue007", "Escape": "\ue00c", "Up": "\ue013", "Down": "\ue015", "Tab": "\ue004"}
+
+_FLAGS = (
+    "--headless",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--no-proxy-server",
+    "--hide-scrollbars",
+    "--force-color-profile=srgb",
+)
+
+
+def missing_browser() -> str | None:
+    """What is missing for tests in a browser; None when all is there."""
+    missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+    if not missing:
+        return None
+    return f"{' and '.join(missing)} not installed: the tests in a browser need Debian's chromium and chromium-driver"
+
+
+def need_browser() -> None:
+    """Skips the test that calls it, or fails it in CI, where there is no browser."""
+    reason = missing_browser()
+    if reason is None:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+class Browser:
+    """One window. Elements are named by CSS selectors."""
+
+    def __init__(self, client: httpx2.AsyncClient, session: str) -> None:
+        self._client = client
+        self._session = session
+
+    async def _command(self, method: str, path: str, value: Any = None) -> Any:
+        return await _call(self._client, method, f"/session/{self._session}/{path}", value)
+
+    async def open(self, url: str) -> None:
+        await self._command("POST", "url", {"url": url})
+
+    async def url(self) -> str:
+        return str(await self._command("GET", "url"))
+
+    async def run(self, script: str, *arguments: Any) -> Any:
+        """Runs JavaScript in the page; the value of its `return`."""
+        return await self._command("POST", "execute/sync", {"script": script, "args": list(arguments)})
+
+    async def run_async(self, script: str, *arguments: Any) -> Any:
+        """Runs the body of an async function; the value of its `return`."""
+        wrapped = f"const done = arguments[arguments.length - 1]; (async function() {{ {script} }})(...arguments).then(done, (error) => done(String(error)))"
+        return await self._command("POST", "execute/async", {"script": wrapped, "args": list(arguments)})
+
+    async def find(self, selector: str) -> str:
+        found = await self._command("POST", "element", {"using": "css selector", "value": selector})
+        return str(found[ELEMENT])
+
+    async def click(self, selector: str) -> None:
+        await self._command("POST", f"element/{await self.find(selector)}/click", {})
+
+    async def type(self, selector: str, text: str) -> None:
+        await self._command("POST", f"element/{await self.find(selector)}/value", {"text": text})
+
+    async def press(self, key: str) -> None:
+        """Presses a key wherever the focus is."""
+        key = KEYS.get(key, key)
+        actions = [{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]
+        await self._command("POST", "actions", {"actions": [{"type": "key", "id": "k", "actions": actions}]})
+
+    async def text(self, selector: str) -> str:
+        """What the first such element says, as it is seen; empty where there is none."""
+        return str(await self.run("return document.querySelector(arguments[0])?.innerText ?? ''", selector))
+
+    async def until(self, script: str, *arguments: Any) -> Any:
+        """Waits until the script returns something true, and returns that."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not (value := await self.run(script, *arguments)):
+                await asyncio.sleep(0.03)
+        return value
+
+    async def until_text(self, selector: str, text: str) -> None:
+        """Waits until an element says something."""
+        try:
+            await self.until(
+                "return [...document.querySelectorAll(arguments[0])].some(e => e.innerText.includes(arguments[1]))",
+                selector,
+                text,
+            )
+        except TimeoutError:
+            raise AssertionError(f"{selector} never said {text!r}; it says {await self.text(selector)!r}") from None
+
+    async def has_dialog(self) -> bool:
+        """Whether the page has opened an alert, a question or a prompt."""
+        response = await self._client.get(f"/session/{self._session}/alert/text")
+        return response.status_code == 200
+
+    async def size(self, width: int, height: int) -> None:
+        """The size of what is seen, in CSS pixels."""
+        await self._tool(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
+        )
+
+    async def dark(self, dark: bool = True) -> None:
+        """Whether the user prefers a dark page."""
+        feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        await self._tool("Emulation.setEmulatedMedia", {"features": [feature]})
+
+    async def screenshot(self, path: Path) -> None:
+        path.write_bytes(base64.b64decode(await self._command("GET", "screenshot")))
+
+    async def log(self) -> list[str]:
+        """What the page has written to its console since the last call, errors of the browser included."""
+        entries = await self._command("POST", "se/log", {"type": "browser"})
+        return [str(entry["message"]) for entry in entries]
+
+    async def _tool(self, command: str, parameters: dict[str, Any]) -> Any:
+        return await self._command("POST", "goog/cdp/execute", {"cmd": command, "params": parameters})
+
+
+async def _call(client: httpx2.AsyncClient, method: str, path: str, value: Any = None) -> Any:
+    response = await client.request(method, path, json=value if method == "POST" else None)
+    answer = response.json()["value"]
+    if response.status_code != 200:
+        raise AssertionError(f"{path}: {answer['error']}: {answer['message'].splitlines()[0]}")
+    return answer
+
+
+class Driver:
+    """chromedriver, for `async with`; it may open several windows, each with a profile of its own."""
+
+    async def __aenter__(self) -> Self:
+        self._process = await asyncio.create_subprocess_exec(
+            "chromedriver", "--port=0", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        )
+        try:
+            port = await self._port()
+        except BaseException:
+            await self._end()
+            raise
+        self._client = httpx2.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", timeout=COMMAND_SECONDS, trust_env=False
+        )
+        return self
+
+    async def _port(self) -> int:
+        output = self._process.stdout
+        assert output is not None
+        async with asyncio.timeout(START_SECONDS):
+            while line := await output.readline():
+                if match := re.search(rb"successfully on port (\d+)", line):
+                    return int(match[1])
+        raise AssertionError("chromedriver did not start")
+
+    @asynccontextmanager
+    async def window(self) -> AsyncIterator[Browser]:
+        """A window with nothing in it yet."""
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+            flags = [*_FLAGS, f"--user-data-dir={profile}"]
+            if hasattr(os, "geteuid") and os.geteuid() == 0:
+                flags.append("--no-sandbox")  # Chromium has none for root
+            wanted = {
+                "alwaysMatch": {
+                    "browserName": "chrome",
+                    "goog:chromeOptions": {"args": flags, "binary": shutil.which("chromium")},
+                    "goog:loggingPrefs": {"browser": "ALL"},
+                    "unhandledPromptBehavior": "ignore",
+                }
+            }
+            session = await _call(self._client, "POST", "/session", {"capabilities": wanted})
+            try:
+                yield Browser(self._client, session["sessionId"])
+            finally:
+                await _call(self._client, "DELETE", f"/session/{session['sessionId']}")
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+        await self._end()
+
+    async def _end(self) -> None:
+        if self._process.returncode is None:
+            self._process.terminate()
+        await self._process.communicate()
