@@ -22,7 +22,7 @@ class Seen:
     def __init__(self, start: ExchangeStart) -> None:
         self.start = start
         self.steps: list[Any] = []
-        self.uploaded = b""
+        self.upload = b""
         self.downloaded = b""
         self.over = asyncio.Event()
 
@@ -30,7 +30,7 @@ class Seen:
         self.steps.append("leased")
 
     def request_body(self, data: bytes) -> None:
-        self.uploaded += data
+        self.upload += data
 
     def uploaded(self) -> None:
         self.steps.append("uploaded")
@@ -85,7 +85,7 @@ async def test_a_request_from_its_beginning_to_its_end(certs: Certificates) -> N
         await stream.write(b"one ")
         await stream.write(b"two", end=True)
         assert await lease.body() == b"one two"
-        assert seen.uploaded == b"one two"
+        assert seen.upload == b"one two"
         await lease.answer(head, 201, {"x-b": "1"}, b"first ", end=False)
         await lease.stream.write(b"second", end=True)
         assert (await broker.answer(stream)).body == b"first second"
@@ -113,7 +113,7 @@ async def test_large_bodies_are_shown_whole_also_where_they_wait_for_room(certs:
         await sending
         (seen,) = watcher.all
         await seen.end()
-        assert seen.uploaded == body
+        assert seen.upload == body
         assert seen.downloaded == body
 
 

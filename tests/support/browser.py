@@ -46,7 +46,8 @@ def missing_browser() -> str | None:
     missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
     if not missing:
         return None
-    return f"{' and '.join(missing)} not installed: the tests in a browser need Debian's chromium and chromium-driver"
+    names = " and ".join(missing)
+    return f"{names} not installed: the tests in a browser need Debian's chromium and chromium-driver"
 
 
 def need_browser() -> None:
@@ -81,7 +82,11 @@ class Browser:
 
     async def run_async(self, script: str, *arguments: Any) -> Any:
         """Runs the body of an async function; the value of its `return`."""
-        wrapped = f"const done = arguments[arguments.length - 1]; (async function() {{ {script} }})(...arguments).then(done, (error) => done(String(error)))"
+        wrapped = (
+            "const done = arguments[arguments.length - 1];"
+            f"(async function() {{ {script} }})(...arguments)"
+            ".then(done, (error) => done(String(error)))"
+        )
         return await self._command("POST", "execute/async", {"script": wrapped, "args": list(arguments)})
 
     async def find(self, selector: str) -> str:
@@ -107,7 +112,7 @@ class Browser:
     async def until(self, script: str, *arguments: Any) -> Any:
         """Waits until the script returns something true, and returns that."""
         async with asyncio.timeout(WAIT_SECONDS):
-            while not (value := await self.run(script, *arguments)):
+            while not (value := await self.run(script, *arguments)):  # noqa: ASYNC110 - a page has no event
                 await asyncio.sleep(0.03)
         return value
 
@@ -115,12 +120,14 @@ class Browser:
         """Waits until an element says something."""
         try:
             await self.until(
-                "return [...document.querySelectorAll(arguments[0])].some(e => e.innerText.includes(arguments[1]))",
+                "return [...document.querySelectorAll(arguments[0])]"
+                ".some((one) => one.innerText.includes(arguments[1]))",
                 selector,
                 text,
             )
         except TimeoutError:
-            raise AssertionError(f"{selector} never said {text!r}; it says {await self.text(selector)!r}") from None
+            said = await self.text(selector)
+            raise AssertionError(f"{selector} never said {text!r}; it says {said!r}") from None
 
     async def has_dialog(self) -> bool:
         """Whether the page has opened an alert, a question or a prompt."""
