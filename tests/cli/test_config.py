@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import shutil
+import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import APPS, Stage
-from tests.cli.processes import fails, run, start
+from tests.cli.processes import COMMAND, environment, fails, run, start
+from tests.support.certificates import Certificates
+from verser2_guest_python.service.certificates import development_certificates
+from verser2_guest_python.service.options import OPTIONS
+from verser2_guest_python.service.settings import settings_from
+from verser2_guest_python.service.sources import Sources
 
 GUEST = """
 app = "small:app"
@@ -61,3 +72,148 @@ def test_mistakes_in_a_file(tmp_path: Path, text: str, code: int, words: tuple[s
     path = tmp_path / "guest.toml"
     path.write_text(text)
     fails(code, *words, arguments=("--config", path))
+
+
+# --- config show, check, schema -------------------------------------------------------------------
+
+
+def test_what_is_shown_is_a_file_that_says_the_same(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("hunter2")
+    (tmp_path / "verser2-guest.toml").write_text(
+        'app = "small:app"\nsession.proxy = "http://me:hunter2@proxy.test"\n[[host.policy]]\n'
+        'id = "a\\"b"\ntoken = "hunter2"\n'
+    )
+    env = {"VERSER_TLS_KEY_PASSWORD_FILE": "password", "VERSER_GUEST_DOMAIN": "a.test,b.test"}
+    result = run("config", "show", "--workers", "3", cwd=tmp_path, env=env)
+    assert (result.returncode, result.stderr) == (0, b"")
+    text = result.stdout.decode()
+    assert "hunter2" not in text
+    for name, value, source in (
+        ("app", '"small:app"', "verser2-guest.toml:1"),
+        ("routed_domains", '["a.test", "b.test"]', "VERSER_GUEST_DOMAIN"),
+        ("workers", "3", "--workers"),
+        ("key_password", '"***"', "VERSER_TLS_KEY_PASSWORD_FILE"),
+        ("proxy", '"http://***@proxy.test"', "verser2-guest.toml:2"),
+        ("limit_concurrency", "1000", "default"),
+    ):
+        assert re.search(rf"^{name} = {re.escape(value)} +# {source}$", text, re.MULTILINE), name
+    assert "# pfx_file is not set" in text
+    values = tomllib.loads(text)
+    assert values["host"]["policy"] == [{"id": 'a"b', "token": "***"}]
+    (tmp_path / "shown.toml").write_text(text)
+    again = settings_from(Sources({"config": str(tmp_path / "shown.toml")}, {}, Path()))
+    assert (again.app, again.workers.workers) == ("small:app", 3)
+    as_json = json.loads(run("config", "show", "--json", cwd=tmp_path, env=env).stdout)
+    assert as_json["app"] == {"value": "small:app", "source": "verser2-guest.toml:1"}
+    assert as_json["tls.key_password"]["value"] == "***"
+
+
+def test_values_that_do_not_fit_are_shown_as_well(tmp_path: Path) -> None:
+    (tmp_path / "verser2-guest.toml").write_text("leases.limit_concurrency = 'many'\n")
+    result = run("config", "show", cwd=tmp_path)
+    assert result.returncode == 78
+    assert b"'many' of leases.limit_concurrency in verser2-guest.toml:1 does not fit" in result.stderr
+    assert b'limit_concurrency = "many"' in result.stdout
+
+
+def test_a_configuration_that_is_right_is_told_so(stage: Stage, tmp_path: Path) -> None:
+    path = write(tmp_path, stage, "checked")
+    names = ("--tls-cert-file", stage.certs.guest, "--tls-key-file", stage.certs.guest_key)
+    result = run("config", "check", "--config", path, *names)
+    assert (result.returncode, result.stderr) == (0, b"")
+    for words in ("ca.pem is trusted", "its key matches", "small:app is imported: asgi3", "checked.test"):
+        assert words in result.stdout.decode()
+
+
+def test_every_problem_of_a_configuration_is_a_line(stage: Stage, tmp_path: Path) -> None:
+    path = tmp_path / "guest.toml"
+    path.write_text(
+        f'app = "nowhere:app"\nhost_url = ["http://a.test", "https://b.test/c"]\nguest_id = "ä"\n'
+        f'routed_domains = ["*.a.test", "b.test"]\n[tls]\ncert_file = "{stage.certs.guest}"\n'
+        f'key_file = "{stage.certs.host_key}"\n[workers]\nreload = false\n'
+    )
+    result = run("config", "check", "--config", path, env={"VERSER_LOG_LEVEL": "debug"})
+    assert result.returncode == 78
+    lines = result.stderr.decode().splitlines()
+    for words in (
+        "begins with http://",
+        "goes on after the port",
+        "is not printable ASCII",
+        "'*.a.test'",
+        "there is no module 'nowhere'",
+        "does not match the certificate",
+    ):
+        assert sum(words in line for line in lines) == 1, words
+    assert (
+        lines[0] == "warning: VERSER_LOG_LEVEL is the variable of no setting: did you mean VERSER_LOG__LEVEL?"
+    )
+    assert len(lines) == 7
+    (tmp_path / "empty.toml").touch()
+    result = run("config", "check", "--config", tmp_path / "empty.toml")
+    assert result.returncode == 78
+    assert result.stderr.count(b" is missing: ") == 4
+    path.write_text("[leases]\nlimit_concurrency = 0\nmin_waiting_streams = 'x'\n")
+    assert run("config", "check", "--config", path).stderr.count(b"does not fit") == 2
+
+
+def test_the_app_is_left_alone_where_nobody_wants_it_imported(stage: Stage, tmp_path: Path) -> None:
+    path = write(tmp_path, stage, "checked")
+    result = run("config", "check", "nowhere:app", "--no-import-app", "--config", path)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_certificate_that_nobody_accepts_is_a_problem(certs: Certificates, tmp_path: Path) -> None:
+    host = development_certificates(tmp_path).host
+    for cert, key, words in (
+        (certs.expired, certs.expired_key, "expired on"),
+        (host.cert_file, host.key_file, "is not for clients"),
+    ):
+        result = run("config", "check", "--tls-cert-file", cert, "--tls-key-file", key, cwd=tmp_path)
+        assert result.returncode == 78
+        assert words in result.stderr.decode()
+
+
+def test_the_schema_says_what_there_is_to_set() -> None:
+    schema = json.loads(run("config", "schema").stdout)
+    assert schema["properties"]["guest_id"]["description"] == OPTIONS["guest_id"].sentence
+    assert schema["additionalProperties"] is False
+    leases = schema["$defs"]["LeaseSettings"]["properties"]["limit_concurrency"]
+    assert (leases["type"], leases["default"], leases["minimum"]) == ("integer", 1000, 1)
+
+
+# --- completion -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("verser2-guest ", "broker"),
+        ("verser2-guest shop:app --log-f", "--log-format"),
+        ("verser2-guest serve --log-format ", "console"),
+        ("verser2-guest broker rout", "routes"),
+        ("verser2-guest config ch", "check"),
+    ],
+)
+def test_bash_completes(line: str, expected: str) -> None:
+    if (bash := shutil.which("bash")) is None:
+        pytest.skip("there is no bash")
+    script = (
+        'source <(verser2-guest completion bash 2>/dev/null); COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); '
+        '_verser2_guest_completion "$1"; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    words = [*line.split(), ""] if line.endswith(" ") else line.split()
+    path = f"{Path(COMMAND[0]).parent}{os.pathsep}{os.environ['PATH']}"
+    result = subprocess.run(
+        [bash, "-c", script, "bash", *words], capture_output=True, text=True, env=environment(PATH=path)
+    )
+    assert expected in result.stdout.splitlines(), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("shell", "words"),
+    [("zsh", "#compdef verser2-guest"), ("fish", "complete --no-files --command verser2-guest")],
+)
+def test_other_shells_have_their_script(shell: str, words: str) -> None:
+    result = run("completion", shell)
+    assert result.returncode == 0
+    assert words in result.stdout.decode()

@@ -20,7 +20,22 @@ KEPT = Path(__file__).parent / "help"
 
 
 @pytest.mark.parametrize(
-    "command", ["", "serve", "dev", "broker", "broker get", "broker request", "broker routes", "broker ws"]
+    "command",
+    [
+        "",
+        "serve",
+        "dev",
+        "broker",
+        "broker get",
+        "broker request",
+        "broker routes",
+        "broker ws",
+        "config",
+        "config show",
+        "config check",
+        "config schema",
+        "completion",
+    ],
 )
 def test_help_is_what_was_reviewed(command: str) -> None:
     result = run(*command.split(), "--help")

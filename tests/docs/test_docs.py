@@ -68,7 +68,7 @@ def pieces(words: list[str]) -> list[list[str]]:
     """The commands of one line, without variables that are set for one of them."""
     commands: list[list[str]] = [[]]
     for word in words:
-        if word in {"|", "&&", "||", ";"}:
+        if word in {"|", "&&", "||", ";", ">"}:
             commands.append([])
         elif commands[-1] or not re.match(r"[A-Z_]+=", word):
             commands[-1].append(word)

@@ -24,6 +24,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
         "serve": ("serve", "serve", "Serve an app: `verser2-guest APP` for short."),
         "dev": ("dev", "dev", "Serve an app with a Host of its own on this machine."),
         "broker": ("broker", "broker", "Send a request to an app through a Host."),
+        "config": ("config", "config", "Show and check settings."),
+        "completion": ("completion", "completion", "Have the shell complete commands and options."),
     }
 )
 
@@ -51,7 +53,10 @@ class Program(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
-        if args and args[0] not in COMMANDS and args[0] not in own:
+        if ctx.resilient_parsing:  # for the completion of a line that is not whole yet
+            if args and args[0] not in COMMANDS and args[0] not in own:
+                args = [DEFAULT_COMMAND, *args]
+        elif args and args[0] not in COMMANDS and args[0] not in own:
             self._refuse_mistyped_command(ctx, args[0])
             args = [DEFAULT_COMMAND, *args]
         elif not args and _names_an_app():

@@ -22,6 +22,7 @@ HELP_WIDTH: Final = 100
 OTHER_OPTIONS: Final = "Options"
 _FLAG_COLUMN_WIDTH: Final = 36
 
+_COMPLETED_AS: Final[Mapping[Kind, str]] = MappingProxyType({Kind.FILE: "file", Kind.DIRECTORY: "dir"})
 # What is said under a group's heading, before its options
 _NOTES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -69,15 +70,17 @@ class GroupedCommand(click.Command):
 
 
 def setting_options(
-    keys: Iterable[str], *, optional: frozenset[str] = frozenset()
+    keys: Iterable[str], *, optional: frozenset[str] = frozenset(), hidden: frozenset[str] = frozenset()
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Gives a command the options with these keys; those in `optional` are not shown as required."""
+    """Gives a command the options with these keys.
+
+    Those in `optional` are not shown as required, those in `hidden` are not shown at all.
+    """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(options(keys)):
-            function = _decorator(option, is_required=option.required and option.key not in optional)(
-                function
-            )
+            is_required = option.required and option.key not in optional
+            function = _decorator(option, is_required=is_required, hidden=option.key in hidden)(function)
         return function
 
     return decorate
@@ -93,7 +96,9 @@ def given_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _decorator(option: Option, *, is_required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _decorator(
+    option: Option, *, is_required: bool, hidden: bool
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     flag = f"{option.flag}/{option.off_flag}" if option.off_flag else option.flag
     attributes: dict[str, Any] = {
         "cls": GroupedOption,
@@ -101,6 +106,7 @@ def _decorator(option: Option, *, is_required: bool) -> Callable[[Callable[..., 
         "help": f"{option.sentence}  {_note(option, is_required=is_required)}",
         "default": None,
         "show_default": False,
+        "hidden": hidden,
     }
     if option.kind is Kind.SWITCH:
         attributes["is_flag"] = True
@@ -108,7 +114,20 @@ def _decorator(option: Option, *, is_required: bool) -> Callable[[Callable[..., 
         attributes["type"] = click.Choice(option.choices, case_sensitive=False) if option.choices else str
         attributes["metavar"] = option.metavar or ("|".join(option.choices) or option.kind.value)
         attributes["multiple"] = option.repeatable
+        if option.kind in _COMPLETED_AS:
+            attributes["shell_complete"] = _complete_path(_COMPLETED_AS[option.kind])
     return click.option(flag, option.parameter, **attributes)
+
+
+def _complete_path(kind: str) -> Callable[..., Any]:
+    """Has the shell complete names of files or directories, which it does best itself."""
+
+    def complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type=kind)]
+
+    return complete
 
 
 def _note(option: Option, *, is_required: bool) -> str:

@@ -6,6 +6,8 @@ was started is worth more than one from each of its workers.
 
 from __future__ import annotations
 
+import os
+
 from pydantic import SecretStr
 
 from verser2_guest_python.errors import VerserUsageError
@@ -14,17 +16,23 @@ from verser2_guest_python.peer.address import parse_host_url
 from verser2_guest_python.peer.tls import TlsFiles
 from verser2_guest_python.service.logs import Logs
 from verser2_guest_python.service.settings import Settings, TlsSettings, missing
+from verser2_guest_python.service.sources import misspelt_variables
 
 
 def check_settings(settings: Settings) -> None:
     """Raises `VerserUsageError` for what is missing, and for a URL that is none."""
     if not settings.app:
-        raise VerserUsageError("APP is missing: name the app as module:attribute, such as myapp:app.")
+        raise missing_app()
     for key in ("host_url", "guest_id", "routed_domains"):
         if not getattr(settings, key):
             raise missing(key)
     for url in settings.host_url:
         parse_host_url(url)
+
+
+def missing_app() -> VerserUsageError:
+    """The error for a start without an app."""
+    return VerserUsageError("APP is missing: name the app as module:attribute, such as myapp:app.")
 
 
 def check_credentials(tls: TlsSettings) -> None:
@@ -49,6 +57,12 @@ def warn_of_credentials(tls: TlsSettings, logs: Logs) -> None:
         pfx_password=plain(tls.pfx_password),
     ):
         logs.events.warning("credentials", reason=sentence)
+
+
+def warn_of_variables(logs: Logs) -> None:
+    """Logs which variables look like settings, and are none."""
+    for sentence in misspelt_variables(os.environ):
+        logs.events.warning("unknown variable", reason=sentence)
 
 
 def plain(value: SecretStr | None) -> str | None:

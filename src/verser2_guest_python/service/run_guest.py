@@ -17,7 +17,7 @@ from verser2_guest_python.asgi.lifespan import LifespanStartupFailed
 from verser2_guest_python.asgi.loading import AppLoadError, LoadedApp, load_app
 from verser2_guest_python.errors import InvalidRegistrationError, VerserError
 from verser2_guest_python.guest.guest import VerserGuest, create_verser_guest
-from verser2_guest_python.service.checks import plain, warn_of_credentials
+from verser2_guest_python.service.checks import plain, warn_of_credentials, warn_of_variables
 from verser2_guest_python.service.event_loop import run_in_loop
 from verser2_guest_python.service.exit_codes import exit_code
 from verser2_guest_python.service.guest_log import GuestLog, watch
@@ -61,6 +61,7 @@ async def _run(settings: Settings, logs: Logs, worker: Worker | None) -> int:
         worker.when_alone(lambda: serving.stop("the supervisor is gone"))
     else:
         warn_of_credentials(settings.tls, logs)
+        warn_of_variables(logs)
         if sys.platform != "win32":
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGHUP, guest.renew, "SIGHUP received")

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from verser2_guest_python.errors import VerserConfigurationError
-from verser2_guest_python.service.checks import check_credentials, warn_of_credentials
+from verser2_guest_python.service.checks import check_credentials, warn_of_credentials, warn_of_variables
 from verser2_guest_python.service.exit_codes import WorkerFailedError
 from verser2_guest_python.service.logs import Logs, set_up_logs
 from verser2_guest_python.service.reload import SourceFilter, changes, require_watchfiles
@@ -47,6 +47,7 @@ def run_workers(settings: Settings, arguments: Sequence[str]) -> int:
         patient=source is not None,
     )
     warn_of_credentials(settings.tls, logs)
+    warn_of_variables(logs)
     logs.events.info(
         "supervising",
         workers=settings.workers.workers,

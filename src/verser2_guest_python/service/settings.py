@@ -21,6 +21,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    WithJsonSchema,
     field_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -48,8 +49,9 @@ def _split(value: object) -> object:
     return value
 
 
-Texts = Annotated[tuple[str, ...], BeforeValidator(_split)]
-Paths = Annotated[tuple[Path, ...], BeforeValidator(_split)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_split, json_schema_input_type=str | tuple[str, ...])]
+Paths = Annotated[tuple[Path, ...], BeforeValidator(_split, json_schema_input_type=str | tuple[str, ...])]
+Size = Annotated[ByteSize, WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}]})]
 
 
 def _default(key: str) -> Any:
@@ -94,7 +96,7 @@ class SessionSettings(_Group):
     proxy: SecretStr | None = Field(default=None, description=OPTIONS["session.proxy"].sentence)
     all_hosts: bool = _default("session.all_hosts")
     handover: bool = _default("session.handover")
-    max_unread_bytes: Annotated[ByteSize, Field(ge=MIN_UNREAD_BYTES)] = _default("session.max_unread_bytes")
+    max_unread_bytes: Annotated[Size, Field(ge=MIN_UNREAD_BYTES)] = _default("session.max_unread_bytes")
     timeout_graceful_shutdown: Seconds = _default("session.timeout_graceful_shutdown")
     exit_on_connect_failure: bool = _default("session.exit_on_connect_failure")
     fail_if_registered: bool = _default("session.fail_if_registered")
@@ -216,6 +218,11 @@ def misfits(error: ValidationError, sources: Sources) -> list[VerserError]:
         wanted = _WANTED.get(one["type"]) or _plain(one["msg"])
         found.append(kind(f"{value} of {place} does not fit: {wanted}."))
     return found
+
+
+def settings_schema() -> dict[str, Any]:
+    """The JSON Schema of a TOML file with settings."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Settings.model_json_schema()}
 
 
 def missing(key: str) -> VerserUsageError:

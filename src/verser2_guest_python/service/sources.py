@@ -10,18 +10,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from verser2_guest_python.errors import VerserConfigurationError
 from verser2_guest_python.service.config_file import ConfigFile, found_file, named_file
 from verser2_guest_python.service.environment import (
+    PREFIX,
     Found,
     look_up,
     look_up_fallback,
     read_value,
     variables,
 )
-from verser2_guest_python.service.options import OPTIONS, SETTING_KEYS
+from verser2_guest_python.service.options import OPTIONS, SETTING_KEYS, SOURCE_KEYS
+
+_LOOKS_LIKE: Final = 0.85
+"""How much a variable has to be like one of ours: others may begin with VERSER_ too."""
 
 
 class Sources:
@@ -31,13 +35,14 @@ class Sources:
     that cannot be read or holds what no setting is.
 
     Attributes:
+        environ: the environment.
         config_file: the TOML file, if there is one.
         env_file: the variables of `--env-file`.
     """
 
     def __init__(self, given: Mapping[str, Any], environ: Mapping[str, str], directory: Path) -> None:
         self._given = {key: value for key, value in given.items() if value is not None and value != ()}
-        self._environ = environ
+        self.environ = environ
         self.env_file: Mapping[str, str] = {}
         self._env_file_name = ""
         if path := self._named("env_file"):
@@ -65,7 +70,7 @@ class Sources:
 
         Raises `VerserConfigurationError` for variables that contradict each other, whatever wins over them.
         """
-        in_environment = look_up(key, self._environ)
+        in_environment = look_up(key, self.environ)
         in_env_file = look_up(key, self.env_file, file=self._env_file_name)
         if key in self._given:
             option = OPTIONS.get(key)
@@ -77,7 +82,7 @@ class Sources:
         for variable in variables(key):
             if path := self._secrets.get(variable.lower()):
                 return Found(read_value(str(path), path), variable, str(path))
-        return look_up_fallback(key, self._environ) or look_up_fallback(key, self.env_file)
+        return look_up_fallback(key, self.environ) or look_up_fallback(key, self.env_file)
 
     def values(self, keys: Iterable[str]) -> dict[str, Any]:
         """What is said about these settings, groups as dictionaries."""
@@ -92,7 +97,7 @@ class Sources:
         if key in self._given:
             return Found(self._given[key], OPTIONS[key].flag)
         variable = variables(key)[0]
-        return Found(value, variable) if (value := self._environ.get(variable)) else None
+        return Found(value, variable) if (value := self.environ.get(variable)) else None
 
     def _secret_files(self, directory: Path) -> dict[str, Path]:
         """The files in the directory of secrets, by their names in lower case."""
@@ -113,6 +118,18 @@ class Sources:
         for name, value in self.env_file.items():
             if name not in ours:
                 environ.setdefault(name, value)
+
+
+def misspelt_variables(names: Iterable[str]) -> list[str]:
+    """A sentence for each variable that looks like one of ours and is none: `VERSER_LOG_LEVEL`."""
+    from difflib import get_close_matches
+
+    known = {*_setting_variables(), *(variables(key)[0] for key in SOURCE_KEYS)}
+    return [
+        f"{name} is the variable of no setting: did you mean {near[0]}?"
+        for name in sorted(set(names) - known)
+        if name.startswith(PREFIX) and (near := get_close_matches(name, known, n=1, cutoff=_LOOKS_LIKE))
+    ]
 
 
 def _setting_variables() -> Iterator[str]:
