@@ -12,6 +12,7 @@ import gc
 import inspect
 import os
 import shutil
+import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -45,6 +46,9 @@ def pytest_configure(config: pytest.Config) -> None:
         ours = name.startswith("VERSER_") and name != ENGINE_VARIABLE
         if ours or name == "WEB_CONCURRENCY" or name.lower() in PROXY_VARIABLES:
             del os.environ[name]
+    # A shell that starts them in the background has SIGINT ignored, here and in all that starts from here.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
