@@ -82,6 +82,12 @@ class VerserBroker(HttpMethods):
         link = self._keeper.link
         return (0.0, 0.0) if link is None else (link.dial_seconds, link.register_seconds)
 
+    @property
+    def extensions(self) -> frozenset[str]:
+        """What the Host of the session of now announced (protocol.md §14); empty without one."""
+        link = self._keeper.link
+        return frozenset() if link is None else link.extensions
+
     # --- Connecting -------------------------------------------------------------------------
 
     async def connect(self) -> None:

@@ -68,6 +68,7 @@ class Link:
         requests, websockets: The constant fields of their streams.
         marks_errors, tells_stage, takes_headers: What the Host announced (protocol.md §14): a mark on its
             errors, how far a request came, headers of WebSockets.
+        extensions: All that it announced.
         sockets: The WebSockets that are open.
         dial_seconds, register_seconds: How long it took.
     """
@@ -84,6 +85,7 @@ class Link:
         self.requests = _block(address, REQUEST_PATH, peer_id)
         self.websockets = _block(address, WEBSOCKET_PATH, peer_id)
         self.marks_errors = self.tells_stage = self.takes_headers = False
+        self.extensions: frozenset[str] = frozenset()
         self.sockets: set[WebSocketChannel] = set()
         self.dial_seconds = self.register_seconds = 0.0
         self._options = options
@@ -124,6 +126,7 @@ class Link:
             await session.close(reason="the registration failed")
             raise
         link.dial_seconds, link.register_seconds = dialled - started, perf_counter() - dialled
+        link.extensions = registered.extensions
         link.marks_errors = ERROR_HEADER_EXTENSION in registered.extensions
         link.tells_stage = STAGE_EXTENSION in registered.extensions
         link.takes_headers = WS_HEADERS_EXTENSION in registered.extensions

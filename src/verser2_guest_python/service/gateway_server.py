@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from verser2_guest_python.asgi.types import ASGIApp
 from verser2_guest_python.errors import VerserConfigurationError, VerserUsageError
-from verser2_guest_python.integrations.gateway.limits import GatewayLimits
+from verser2_guest_python.integrations.gateway import GatewayLimits, GatewayRecord
+from verser2_guest_python.integrations.gateway.refusal import AnswerCutOff
+from verser2_guest_python.wire.limits import MAX_VWS_LINE_BYTES
 
 if TYPE_CHECKING:
     import uvicorn
@@ -30,6 +32,7 @@ DEFAULT_KEEP_ALIVE_SECONDS: Final = 5
 _NEEDED: Final = ("uvicorn", "httptools", "websockets")
 _INSTALL: Final = "pip install 'verser2-guest-python[gateway]'"
 _BACKLOG: Final = 2048
+_KNOWN: Final = frozenset({"Invalid HTTP request received.", "Unsupported upgrade request."})
 _TICK_SECONDS: Final = 1.0
 _ALL_PORTS: Final = 65_535
 
@@ -65,6 +68,7 @@ class GatewayServer:
         limits: Those of the gateway; the server keeps its share of them.
         keep_alive: Seconds for which an idle connection is kept.
         timeout_graceful_shutdown: Seconds for requests under way, in the end.
+        on_refused: Called with a record of what was refused before it came to the app, for it was no request.
 
     Raises on entering:
         VerserConfigurationError: the address is taken or not ours, or the certificate cannot be used.
@@ -80,6 +84,7 @@ class GatewayServer:
         limits: GatewayLimits | None = None,
         keep_alive: int = DEFAULT_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown: float = 30.0,
+        on_refused: Callable[[GatewayRecord], None] | None = None,
     ) -> None:
         check_extra()
         self._app = app
@@ -88,6 +93,7 @@ class GatewayServer:
         self._limits = limits or GatewayLimits()
         self._keep_alive = keep_alive
         self._drain_seconds = timeout_graceful_shutdown
+        self._on_refused = on_refused
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -139,6 +145,9 @@ class GatewayServer:
     def _config(self) -> uvicorn.Config:
         import uvicorn
 
+        from verser2_guest_python.integrations.gateway.http_protocol import http_protocol
+        from verser2_guest_python.integrations.gateway.websocket_protocol import websocket_protocol
+
         tls: dict[str, Any] = {}
         if self._tls is not None:
             tls = {
@@ -150,8 +159,9 @@ class GatewayServer:
             self._app,
             host=self._host,
             port=self._port,
-            http="httptools",
-            ws="websockets-sansio",
+            http=http_protocol(self._limits, self._on_refused),
+            ws=websocket_protocol(self._limits),
+            ws_max_size=MAX_VWS_LINE_BYTES,
             interface="asgi3",
             lifespan="off",
             log_config=None,
@@ -192,8 +202,16 @@ def _uvicorn_server(config: uvicorn.Config, listening: asyncio.Event, stop: asyn
                     async with asyncio.timeout(_TICK_SECONDS):
                         await stop.wait()
 
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # our own lines tell of start and end
+    server_log = logging.getLogger("uvicorn.error")
+    server_log.setLevel(logging.WARNING)  # our own lines tell of start and end …
+    server_log.addFilter(_is_news)  # … and of what became of each request
     return Server(config)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of uvicorn says more than the access log does."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, AnswerCutOff) and record.getMessage() not in _KNOWN
 
 
 def parse_listen(text: str) -> tuple[str, int]:

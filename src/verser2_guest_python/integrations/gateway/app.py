@@ -19,6 +19,7 @@ from .limits import GatewayLimits
 from .record import GatewayRecord
 from .refusal import too_busy
 from .routing import Names
+from .websocket_cycle import WebSocketCycle
 
 OnDone = Callable[[GatewayRecord], None]
 
@@ -38,14 +39,14 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
-        elif scope["type"] == "http":
-            await self._http(scope, receive, send)
         else:
-            raise VerserUsageError(f"The gateway does not serve {scope['type']!r}.")
+            await self._serve(scope, receive, send)
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request or WebSocket."""
         record = _record_of(scope)
-        cycle = HttpCycle(self._config, scope, receive, send, record)
+        kind = WebSocketCycle if record.websocket else HttpCycle
+        cycle = kind(self._config, scope, receive, send, record)
         full = self.active >= self._config.limits.limit_concurrency
         self.active += 1
         try:

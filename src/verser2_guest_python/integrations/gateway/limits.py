@@ -16,8 +16,18 @@ DEFAULT_MAX_HEADER_BYTES: Final = 16_384
 """A request head travels in one piece of 16,375 bytes (protocol.md §12.1): more would only fail later."""
 DEFAULT_LIMIT_CONCURRENCY: Final = 1_000
 DEFAULT_TIMEOUT_SECONDS: Final = 60.0
+DEFAULT_HEAD_TIMEOUT_SECONDS: Final = 20.0
 DEFAULT_READ_TIMEOUT_SECONDS: Final = 60.0
 DEFAULT_WRITE_TIMEOUT_SECONDS: Final = 60.0
+
+_ABOVE_ZERO: Final = (
+    "max_header_bytes",
+    "limit_concurrency",
+    "timeout",
+    "head_timeout",
+    "read_timeout",
+    "write_timeout",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +40,7 @@ class GatewayLimits:
         limit_concurrency: Requests and WebSockets at a time; one more is answered with 503.
         timeout: Seconds for the head of the answer, from the last piece of the request that was sent on;
             then 504. A body that has begun may pause for as long as it likes.
+        head_timeout: Seconds for the head of a request to come; then 408.
         read_timeout: Seconds for the next piece of a request body to come from the client; then 408.
         write_timeout: Seconds in which a client must read something of what waits for it; then it is cut off.
 
@@ -41,11 +52,12 @@ class GatewayLimits:
     max_header_bytes: int = DEFAULT_MAX_HEADER_BYTES
     limit_concurrency: int = DEFAULT_LIMIT_CONCURRENCY
     timeout: float = DEFAULT_TIMEOUT_SECONDS
+    head_timeout: float = DEFAULT_HEAD_TIMEOUT_SECONDS
     read_timeout: float = DEFAULT_READ_TIMEOUT_SECONDS
     write_timeout: float = DEFAULT_WRITE_TIMEOUT_SECONDS
 
     def __post_init__(self) -> None:
-        for name in ("max_header_bytes", "limit_concurrency", "timeout", "read_timeout", "write_timeout"):
+        for name in _ABOVE_ZERO:
             value = getattr(self, name)
             if not value > 0 or math.isnan(value):
                 raise VerserUsageError(f"{name} is {value}: give a number above 0.")

@@ -46,10 +46,7 @@ _PAGE: Final = """\
 
 def page(refusal: Refusal, accept: bytes, routes: Sequence[str] | None = None) -> tuple[Headers, bytes]:
     """Headers and body: HTML for who accepts that, else JSON. `routes`: the names to list, if any."""
-    try:
-        phrase = HTTPStatus(refusal.status).phrase
-    except ValueError:
-        phrase = "Error"
+    phrase = _phrase(refusal.status)
     if _HTML in accept.lower():
         kind = b"text/html; charset=utf-8"
         body = _PAGE.format(
@@ -77,9 +74,25 @@ def page(refusal: Refusal, accept: bytes, routes: Sequence[str] | None = None) -
     return headers, content
 
 
+def answer(refusal: Refusal) -> bytes:
+    """The same as the bytes of HTTP/1.1, where no ASGI server stands between; the connection ends with it."""
+    refusal.close = True
+    headers, body = page(refusal, b"")
+    lines = [b"HTTP/1.1 %d %s" % (refusal.status, _phrase(refusal.status).encode()), b"date: " + date()]
+    lines.extend(b"%s: %s" % field for field in headers)
+    return b"\r\n".join((*lines, b"", body))
+
+
 def date() -> bytes:
     """The time, as a `date` header says it."""
     return formatdate(usegmt=True).encode("ascii")
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
 
 
 def _list(routes: Iterable[str]) -> str:

@@ -18,8 +18,9 @@ from verser2_guest_python.errors import (
     RequestHeadTooLargeError,
     VerserError,
     VerserTimeoutError,
-    VerserUsageError,
+    VerserWebSocketError,
 )
+from verser2_guest_python.wire.names import STAGE_KEY, STAGE_QUEUED
 
 RETRY_AFTER: Final = "retry-after"
 _BUSY_SECONDS: Final = 1
@@ -110,6 +111,11 @@ def body_too_slow(seconds: float) -> Refusal:
     )
 
 
+def head_slow(seconds: float) -> Refusal:
+    """408: a request that was begun and never came."""
+    return Refusal(408, "request-timeout", f"The request did not come within {seconds:g} s.", close=True)
+
+
 def too_late(name: str, seconds: float) -> Refusal:
     """504: the app's time is up."""
     return Refusal(
@@ -134,8 +140,6 @@ def refusal_for(error: VerserError, name: str) -> Refusal:
             status, sentence = 403, f"The app behind {name} may not be called so from here."
         case RequestHeadTooLargeError():
             return head_too_large(error.message)
-        case VerserUsageError():
-            status, sentence = 400, "The request is malformed, and cannot be passed on."
         case LocalHandlerFailureError():
             sentence = f"The app behind {name} failed before it answered."
     return Refusal(
@@ -146,3 +150,28 @@ def refusal_for(error: VerserError, name: str) -> Refusal:
         request_id=str(error.context.get("requestId", "")),
         headers=headers,
     )
+
+
+def socket_refusal(error: VerserWebSocketError, name: str, *, has_route: bool) -> Refusal:
+    """The same for a WebSocket that did not open; `has_route`: some Guest serves the domain.
+
+    Deployed Hosts say `missing-guest` of an app that refuses as well (protocol.md §11).
+    """
+    status, sentence = 502, f"The app behind {name} did not open the WebSocket."
+    headers: dict[str, str] = {}
+    code, queued = error.code, error.context.get(STAGE_KEY) == STAGE_QUEUED
+    if error.status is not None and 400 <= error.status < 600 and not queued:
+        status, sentence = error.status, f"The app behind {name} refused the WebSocket."
+    elif code == AuthorizationDeniedError.default_code:
+        status, sentence = 403, f"The app behind {name} may not be called so from here."
+    elif code == MissingGuestError.default_code and has_route and not queued:
+        status, sentence = 404, f"The app behind {name} refused the WebSocket."
+    elif code == MissingGuestError.default_code:
+        status, sentence = 503, f"The app behind {name} is away just now. Try again in a moment."
+        headers = {RETRY_AFTER: str(_AWAY_SECONDS)}
+    elif code == VerserTimeoutError.default_code:
+        status, sentence = 504, f"The app behind {name} did not answer in time."
+    elif queued:
+        status, sentence = 503, f"The app behind {name} is busy. Try again in a moment."
+        headers = {RETRY_AFTER: str(_BUSY_SECONDS)}
+    return Refusal(status, code, sentence, detail=error.message, headers=headers)

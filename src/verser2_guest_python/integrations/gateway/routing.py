@@ -88,6 +88,6 @@ def _is_local(name: str) -> bool:
 
 def _checked(text: str, what: str) -> str:
     domain = normalize_domain(text)
-    if not is_domain(domain):
+    if not (is_authority(text.strip()) and is_domain(domain)):
         raise VerserUsageError(f"{text!r} is not a {what}: write it like app.local.test.")
     return domain
