@@ -16,7 +16,7 @@ from tests.support.brokers import broker_at
 from tests.support.certificates import Certificates
 from tests.support.load import Ledger, Load
 from tests.support.node_peers import node_host, node_request
-from verser2_guest_python import VerserGuest, create_verser_guest
+from verser2_guest_python import Authorization, VerserGuest, create_verser_guest
 from verser2_guest_python.http2 import SessionOptions
 
 SECOND_ID = f"{GUEST_ID}~2"
@@ -121,7 +121,8 @@ async def test_a_renewal_reads_the_tls_files_anew(certs: Certificates, tmp_path:
     app = Gate()
     files = {"tls_cert_file": cert, "tls_key_file": key}
     async with (
-        running_host(certs, client_ca_file=certs.ca) as host,
+        # Whose certificate is the new one? Not the Guest's own, for once.
+        running_host(certs, client_ca_file=certs.ca, authorization=Authorization()) as host,
         serving(host, certs, app, **files) as (guest, events),
     ):
         assert host._run is not None

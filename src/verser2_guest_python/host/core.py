@@ -15,12 +15,15 @@ from verser2_guest_python.host.forwarding import Forwarder
 from verser2_guest_python.host.leases import QueueBudget
 from verser2_guest_python.host.limits import HostLimits
 from verser2_guest_python.host.observing import Observation
+from verser2_guest_python.host.peers import Broker
 from verser2_guest_python.host.registry import Registry
 from verser2_guest_python.host.services import ExchangeServices
 from verser2_guest_python.host.session import PeerSession
+from verser2_guest_python.host.takeover import Takeover
 from verser2_guest_python.host.tasks import Tasks
 from verser2_guest_python.host.websockets import WebSocketForwarder
 from verser2_guest_python.http2 import ErrorCode, Session
+from verser2_guest_python.wire.broker_request import BrokerRequest
 from verser2_guest_python.wire.routes import LifecycleEvent
 
 _logger = logging.getLogger("verser2_guest_python.host")
@@ -45,9 +48,10 @@ class HostCore:
         self.tasks = Tasks(self._on_crash)
         self.answers = Answers(self.tasks, limits.exchange_seconds)
         self.queue_budget = QueueBudget(limits.queued_requests)
-        self.registry = Registry(authorization, degraded_seconds, self._on_route)
+        self.registry = Registry(degraded_seconds, self._on_route)
+        self.takeover = Takeover(self.registry.peer, self.tasks, limits.takeover_seconds)
         self.exchanges = ExchangeServices(self.answers, self.tasks, limits, records, observation)
-        self.forwarder = Forwarder(self.registry, authorization, self.exchanges, lease_seconds)
+        self.forwarder = Forwarder(self.registry, self.exchanges, lease_seconds, self._on_denied)
         self.websockets = WebSocketForwarder(self.forwarder, self.exchanges)
         self.closing = False
         self._events = events
@@ -114,6 +118,18 @@ class HostCore:
 
     def _on_route(self, event: LifecycleEvent) -> None:
         self.tell("route", change=event.type, peer=event.target_id, domain=event.domain, reason=event.reason)
+
+    def _on_denied(self, broker: Broker, request: BrokerRequest, reason: str) -> None:
+        self.tell(
+            "denied",
+            peer=broker.id,
+            identity=broker.grant.who,
+            target=request.target_id,
+            domain=request.route_domain,
+            method=request.method,
+            request_id=request.request_id,
+            reason=reason,
+        )
 
     def _on_crash(self, name: str, error: BaseException) -> None:
         _logger.error("%s failed", name, exc_info=error)

@@ -6,6 +6,7 @@ no app has seen (stage `queued`, protocol.md §14).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from verser2_guest_python.errors import (
@@ -15,7 +16,6 @@ from verser2_guest_python.errors import (
     VerserError,
 )
 from verser2_guest_python.host.answers import ERROR_STATUS, HEAD_TOO_LARGE_STATUS
-from verser2_guest_python.host.authorization import Authorization
 from verser2_guest_python.host.exchange import Exchange
 from verser2_guest_python.host.observed import ObservedExchange, start_of
 from verser2_guest_python.host.observing import ExchangeEnd
@@ -24,6 +24,7 @@ from verser2_guest_python.host.registry import Registry
 from verser2_guest_python.host.services import ExchangeServices, staged
 from verser2_guest_python.http2 import Fields, Stream
 from verser2_guest_python.wire.broker_request import BrokerRequest, parse_broker_request
+from verser2_guest_python.wire.domains import normalize_domain
 from verser2_guest_python.wire.envelopes import RequestHead, encode_request
 from verser2_guest_python.wire.names import REQUEST_ID_FIELD, STAGE_QUEUED
 from verser2_guest_python.wire.routes import Route
@@ -37,14 +38,14 @@ class Forwarder:
     def __init__(
         self,
         registry: Registry,
-        authorization: Authorization,
         services: ExchangeServices,
         lease_seconds: float,
+        on_denied: Callable[[Broker, BrokerRequest, str], None],
     ) -> None:
         self._registry = registry
-        self._authorization = authorization
         self._services = services
         self._lease_seconds = lease_seconds
+        self._on_denied = on_denied
         self._made_up = 0
 
     def forward(self, broker: Broker, stream: Stream, fields: Fields) -> None:
@@ -75,13 +76,16 @@ class Forwarder:
     def target(self, broker: Broker, request: BrokerRequest) -> tuple[Guest, Route]:
         """The Guest and the route that a request is for; raises a `VerserError` where it may not go there."""
         if request.source_id != broker.id:
-            raise AuthorizationDeniedError("Another Broker has registered on this session.")
+            reason = "Another Broker has registered on this session."
+            self._on_denied(broker, request, reason)
+            raise AuthorizationDeniedError(reason)
         target_id = request.target_id
         authority = request.route_domain
         if authority is None:
             authority = request.headers.get("host")
         route = self._registry.routes.find(target_id, authority)
         guest = self._registry.guest(target_id)
+        self._check_permission(broker, request, route, authority)
         if route is None or guest is None:
             context: dict[str, str | int | float | bool] = {"targetId": target_id}
             if authority is not None:
@@ -89,10 +93,28 @@ class Forwarder:
             raise MissingGuestError(
                 f"Guest {target_id} has no active route for {authority or 'this request'}.", context=context
             )
-        reason = self._authorization.refuse_request(broker.id, target_id, route.domain, request.method)
-        if reason is not None:
-            raise AuthorizationDeniedError(reason, context={"targetId": target_id, "domain": route.domain})
         return guest, route
+
+    def _check_permission(
+        self, broker: Broker, request: BrokerRequest, route: Route | None, authority: str | None
+    ) -> None:
+        """Before anything is said of the route: who may not call a domain must not learn that it is there."""
+        if route is not None:
+            domain = route.domain
+        elif authority is not None:
+            domain = normalize_domain(authority)
+        else:
+            return
+        target_id = request.target_id
+        reason = broker.grant.refuse_request(target_id, domain, request.method)
+        if reason is None:
+            return
+        self._on_denied(broker, request, reason)
+        if authority is None and not broker.grant.shows_route(target_id, domain):
+            raise MissingGuestError(
+                f"Guest {target_id} has no active route for this request.", context={"targetId": target_id}
+            )
+        raise AuthorizationDeniedError(reason, context={"targetId": target_id, "domain": domain})
 
     def _head(self, broker: Broker, request: BrokerRequest, route: Route) -> bytes:
         """The request envelope; raises `RequestHeadTooLargeError` for what no frame carries (§12.1)."""

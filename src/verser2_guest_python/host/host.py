@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 from verser2_guest_python.errors import VerserConfigurationError, VerserUsageError
-from verser2_guest_python.host.authorization import Authorization
+from verser2_guest_python.host.authorization import Authorization, choose_authorization
 from verser2_guest_python.host.core import HostCore
 from verser2_guest_python.host.events import HostEvent, Listeners, RequestRecord
+from verser2_guest_python.host.identity import load_parser
 from verser2_guest_python.host.limits import HostLimits
 from verser2_guest_python.host.observing import HostObserver, Observation
+from verser2_guest_python.host.policy import PolicyEntry, PolicyFunction
 from verser2_guest_python.http2 import CredentialsError, Listener, SessionOptions, listen, server_context
 from verser2_guest_python.wire.routes import Route
 
@@ -68,6 +70,7 @@ class _Files:
     pfx_file: FilePath | None
     pfx_password: str | None = field(repr=False)
     client_ca_file: FilePath | None
+    require_client_certificate: bool
 
     def context(self) -> ssl.SSLContext:
         """A fresh server context; raises `VerserConfigurationError` that names the file."""
@@ -79,7 +82,7 @@ class _Files:
                 pfx_file=self.pfx_file,
                 pfx_password=self.pfx_password,
                 client_ca_file=self.client_ca_file,
-                require_client_certificate=self.client_ca_file is not None,
+                require_client_certificate=self.require_client_certificate,
             )
         except CredentialsError as error:
             raise VerserConfigurationError(str(error)) from error
@@ -157,6 +160,8 @@ class VerserHost:
             observation=self._observation,
         )
         tls = self._files.context()
+        if self._files.client_ca_file is not None:
+            load_parser()
         try:
             listener = await listen(
                 self._address,
@@ -320,6 +325,8 @@ def create_verser_host(
     lease_timeout: float = DEFAULT_LEASE_TIMEOUT_SECONDS,
     degraded_timeout: float = DEFAULT_DEGRADED_TIMEOUT_SECONDS,
     limits: HostLimits | None = None,
+    policy: Iterable[PolicyEntry] | PolicyFunction | None = None,
+    allow_anonymous: bool = False,
     authorization: Authorization | None = None,
     session_options: SessionOptions | None = None,
 ) -> VerserHost:
@@ -330,13 +337,19 @@ def create_verser_host(
         port: 0 takes a free one; `host.port` says which.
         tls_cert_file, tls_key_file, tls_key_password: The Host's certificate chain and key (PEM).
         tls_pfx_file, tls_pfx_password: The same as PKCS#12, instead.
-        client_ca_file: Peers must show a certificate that these authorities (PEM) have signed.
+        client_ca_file: Peers must show a certificate that these authorities (PEM) have signed; with a
+            policy that has entries for tokens alone, they may.
         lease_timeout: How long a request waits for a lease of its Guest, in seconds, where its Broker
             does not say.
         degraded_timeout: How long the routes of a Guest that was lost wait for its return, in seconds;
             0 removes them at once.
         limits: See `HostLimits`.
-        authorization: Who may register, call and see what; by default everybody everything.
+        policy: Who may register, call and see what: entries, or a function from an `Applicant` to
+            `Permissions` (one, several, or None). Without one, and with `client_ca_file`, a peer is called
+            as its certificate says, and a domain belongs to who registers it first; with neither, peers on
+            this machine may do everything, and others nothing.
+        allow_anonymous: With neither, everybody may do everything.
+        authorization: Your own decisions instead of all that.
         session_options: Windows and limits of HTTP/2.
 
     Raises:
@@ -350,15 +363,24 @@ def create_verser_host(
         raise VerserUsageError(f"There is no port {port}: choose one from 1 to 65535, or 0 for a free one.")
     if not lease_timeout >= 0 or not degraded_timeout >= 0:
         raise VerserUsageError("lease_timeout and degraded_timeout are seconds, 0 or more.")
+    chosen = choose_authorization(
+        policy, authorization, allow_anonymous=allow_anonymous, has_ca=client_ca_file is not None
+    )
     return VerserHost(
         address=address,
         port=port,
         files=_Files(
-            tls_cert_file, tls_key_file, tls_key_password, tls_pfx_file, tls_pfx_password, client_ca_file
+            tls_cert_file,
+            tls_key_file,
+            tls_key_password,
+            tls_pfx_file,
+            tls_pfx_password,
+            client_ca_file,
+            require_client_certificate=client_ca_file is not None and chosen.needs_certificate,
         ),
         lease_timeout=lease_timeout,
         degraded_timeout=degraded_timeout,
         limits=limits if limits is not None else HostLimits(),
-        authorization=authorization if authorization is not None else Authorization(),
+        authorization=chosen,
         session_options=session_options if session_options is not None else SessionOptions(),
     )

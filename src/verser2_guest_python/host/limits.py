@@ -22,6 +22,9 @@ class HostLimits:
     exchange_seconds: float = 10.0
     """How long the body of a revocation may take to arrive, and a short answer to leave."""
 
+    takeover_seconds: float = 2.0
+    """How long a session may take to answer when its peer comes back on another one; then it is replaced."""
+
     registration_bytes: int = 1_048_576
     """Body of a registration or revocation."""
 

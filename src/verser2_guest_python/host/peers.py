@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from verser2_guest_python.host.authorization import Grant
 from verser2_guest_python.host.control import ControlStream
 from verser2_guest_python.host.leases import LeasePool
 from verser2_guest_python.http2 import Session
@@ -24,6 +25,7 @@ class Guest:
 
     id: str
     session: Session
+    grant: Grant
     pool: LeasePool
     websockets: LeasePool
     field: bytes
@@ -36,6 +38,7 @@ class Broker:
 
     id: str
     session: Session
+    grant: Grant
     control: ControlStream
     role: ClassVar[str] = BROKER
 

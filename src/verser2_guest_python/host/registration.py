@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from verser2_guest_python.errors import AuthorizationDeniedError, InvalidRegistrationError
 from verser2_guest_python.host.answers import error_mark
-from verser2_guest_python.host.authorization import Applicant
+from verser2_guest_python.host.authorization import Applicant, Grant
 from verser2_guest_python.host.bodies import read_body
 from verser2_guest_python.host.control import ControlStream
+from verser2_guest_python.host.identity import read_identity
 from verser2_guest_python.host.leases import LeasePool
 from verser2_guest_python.host.peers import Broker, Guest
 from verser2_guest_python.http2 import FieldBlock, Http2Error, Stream
@@ -44,29 +45,31 @@ async def register(caller: PeerSession, stream: Stream) -> None:
         return  # the peer changed its mind, or is gone
     registration = parse_registration(body)
     _check(caller, registration)
-    reason = core.authorization.refuse_registration(
-        Applicant(
-            peer_id=registration.peer_id,
-            role=registration.role,
-            domains=registration.routed_domains,
-            address=caller.session.peer_address[0],
-            certificate=caller.session.peer_certificate,
-            token=registration.token,
-        )
-    )
-    if reason is not None:
-        _deny(caller, stream, registration, reason)
+    applicant = _applicant(caller, registration)
+
+    def is_wanted() -> bool:
+        return stream.error is None and caller.session.lost is None and not caller.session.closing
+
+    try:
+        grant = core.authorization.admit(applicant)
+        if core.registry.peer(applicant.peer_id) is not None:
+            await core.takeover.make_way(applicant.peer_id, applicant.role, grant, is_wanted)
+            grant = core.authorization.admit(applicant)  # others have come in meanwhile
+    except AuthorizationDeniedError as error:
+        _deny(caller, stream, applicant, error.message)
         return
-    if caller.session.lost is not None or caller.session.closing:
+    if not is_wanted():
         return
+    core.authorization.registered(applicant)
     if registration.role == GUEST:
-        _admit_guest(caller, stream, registration)
+        _admit_guest(caller, stream, registration, grant)
     else:
-        _admit_broker(caller, stream, registration)
+        _admit_broker(caller, stream, registration, grant)
     core.tell(
         "registered",
         peer=registration.peer_id,
         role=registration.role,
+        identity=grant.who,
         address=caller.address,
         domains=list(registration.routed_domains),
     )
@@ -74,24 +77,43 @@ async def register(caller: PeerSession, stream: Stream) -> None:
 
 def _check(caller: PeerSession, registration: Registration) -> None:
     limits = caller.core.limits
-    context = {"peerId": registration.peer_id}
     if len(registration.routed_domains) > limits.domains_per_guest:
         message = f"A Guest may register at most {limits.domains_per_guest:,} domains."
-        raise InvalidRegistrationError(message, context=context)
-    if caller.core.registry.peer(registration.peer_id) is not None:
-        raise InvalidRegistrationError("Peer is already registered", context=context)
+        raise InvalidRegistrationError(message, context={"peerId": registration.peer_id})
 
 
-def _deny(caller: PeerSession, stream: Stream, registration: Registration, reason: str) -> None:
+def _applicant(caller: PeerSession, registration: Registration) -> Applicant:
+    certificate = caller.session.peer_certificate
+    return Applicant(
+        peer_id=registration.peer_id,
+        role=registration.role,
+        domains=registration.routed_domains,
+        address=caller.session.peer_address[0],
+        certificate=certificate,
+        token=registration.token,
+        identity=read_identity(certificate, registration.token),
+    )
+
+
+def _deny(caller: PeerSession, stream: Stream, applicant: Applicant, reason: str) -> None:
     """Refused by policy: the peer is told, and its session ends (protocol.md §2)."""
-    error = AuthorizationDeniedError(reason, context={"peerId": registration.peer_id})
+    error = AuthorizationDeniedError(reason, context={"peerId": applicant.peer_id})
     core = caller.core
     core.answers.send_json(stream, _REFUSED_STATUS, encode_refusal(error), error_mark(error))
-    core.tell("refused", address=caller.address, peer=registration.peer_id, code=error.code, reason=reason)
+    core.tell(
+        "refused",
+        address=caller.address,
+        peer=applicant.peer_id,
+        role=applicant.role,
+        identity=str(applicant.identity),
+        fingerprint=applicant.identity.fingerprint or None,
+        code=error.code,
+        reason=reason,
+    )
     caller.end("its registration was refused")
 
 
-def _admit_guest(caller: PeerSession, stream: Stream, registration: Registration) -> None:
+def _admit_guest(caller: PeerSession, stream: Stream, registration: Registration, grant: Grant) -> None:
     core = caller.core
     guest_id = registration.peer_id
     pool = LeasePool(
@@ -106,27 +128,27 @@ def _admit_guest(caller: PeerSession, stream: Stream, registration: Registration
         max_waiting=0,
         budget=core.queue_budget,
     )
-    guest = Guest(guest_id, caller.session, pool, websockets, guest_id.encode())
+    guest = Guest(guest_id, caller.session, grant, pool, websockets, guest_id.encode())
     caller.registered(guest)
     core.registry.add_guest(guest, registration.routed_domains)
-    core.answers.send_json(stream, 200, encode_registered(core.registry.routes.routes(), EXTENSIONS))
+    core.answers.send_json(stream, 200, encode_registered(core.registry.visible_routes(grant), EXTENSIONS))
 
 
-def _admit_broker(caller: PeerSession, stream: Stream, registration: Registration) -> None:
+def _admit_broker(caller: PeerSession, stream: Stream, registration: Registration, grant: Grant) -> None:
     core = caller.core
     broker_id = registration.peer_id
     control = ControlStream(
         stream,
         core.tasks,
-        lambda: core.registry.routes_line(broker_id),
+        lambda: core.registry.routes_line(grant),
         max_events=core.limits.unread_control_events,
         on_overflow=lambda: caller.end("it does not read its control stream"),
     )
-    broker = Broker(broker_id, caller.session, control)
+    broker = Broker(broker_id, caller.session, grant, control)
     caller.registered(broker)
     core.registry.add_broker(broker)
     try:
         stream.send_fields(_CONTROL_FIELDS)
     except Http2Error:
         return  # the session's end is told elsewhere
-    control.start(encode_registered(core.registry.visible_routes(broker_id), EXTENSIONS) + b"\n")
+    control.start(encode_registered(core.registry.visible_routes(grant), EXTENSIONS) + b"\n")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from verser2_guest_python.host.authorization import Authorization
+from verser2_guest_python.host.authorization import Grant
 from verser2_guest_python.host.peers import Broker, Guest, Peer
 from verser2_guest_python.host.routes import RouteTable
 from verser2_guest_python.wire.routes import (
@@ -26,12 +26,10 @@ class Registry:
 
     def __init__(
         self,
-        authorization: Authorization,
         degraded_seconds: float,
         on_route: Callable[[LifecycleEvent], None],
     ) -> None:
         self.routes = RouteTable()
-        self._authorization = authorization
         self._degraded_seconds = degraded_seconds
         self._on_route = on_route
         self._peers: dict[str, Peer] = {}
@@ -87,17 +85,16 @@ class Registry:
         loop = asyncio.get_running_loop()
         self._expiries[peer.id] = loop.call_later(self._degraded_seconds, self._expire, peer.id)
 
-    def visible_routes(self, broker_id: str) -> tuple[Route, ...]:
-        """The table as this Broker may see it."""
+    def visible_routes(self, grant: Grant) -> tuple[Route, ...]:
+        """The table as a peer with this grant may see it."""
         routes = self.routes.routes()
-        if self._authorization.shows_all_routes:
+        if grant.shows_all_routes:
             return routes
-        shows = self._authorization.shows_route
-        return tuple(route for route in routes if shows(broker_id, route.target_id, route.domain))
+        return tuple(route for route in routes if grant.shows_route(route.target_id, route.domain))
 
-    def routes_line(self, broker_id: str) -> bytes:
-        """The `routes` line for this Broker."""
-        return encode_routes(self.visible_routes(broker_id))
+    def routes_line(self, grant: Grant) -> bytes:
+        """The `routes` line for a Broker with this grant."""
+        return encode_routes(self.visible_routes(grant))
 
     def close(self) -> None:
         """Stops all clocks; sessions that end from now on change nothing."""
@@ -122,13 +119,14 @@ class Registry:
             self._on_route(event)
         if not self._brokers:
             return
-        if self._authorization.shows_all_routes:
-            lines = encode_lifecycle(events) + encode_routes(self.routes.routes())
-            for broker in list(self._brokers.values()):
-                broker.control.announce(events, lines)
-            return
-        shows = self._authorization.shows_route
+        lines: bytes | None = None
         for broker in list(self._brokers.values()):
-            seen = [event for event in events if shows(broker.id, event.target_id, event.domain)]
+            grant = broker.grant
+            if grant.shows_all_routes:
+                if lines is None:  # the same for all that see the whole table
+                    lines = encode_lifecycle(events) + encode_routes(self.routes.routes())
+                broker.control.announce(events, lines)
+                continue
+            seen = [event for event in events if grant.shows_route(event.target_id, event.domain)]
             if seen:
                 broker.control.announce(seen)
