@@ -55,7 +55,9 @@ if TYPE_CHECKING:
     from verser2_guest_python.host.authorization import Applicant, Authorization
     from verser2_guest_python.host.events import HostEvent
     from verser2_guest_python.host.host import VerserHost, create_verser_host
+    from verser2_guest_python.host.identity import Identity
     from verser2_guest_python.host.limits import HostLimits
+    from verser2_guest_python.host.policy import Permissions, PolicyEntry
 
 VERSER2_GUEST_PYTHON_PACKAGE_NAME: Final = "@signicode/verser2-guest-python"
 """Name of this package in an npm workspace; the Python distribution is `verser2-guest-python`."""
@@ -75,10 +77,13 @@ __all__ = [
     "GuestEvent",
     "HostEvent",
     "HostLimits",
+    "Identity",
     "InvalidRegistrationError",
     "LeaseTimeoutError",
     "LocalHandlerFailureError",
     "MissingGuestError",
+    "Permissions",
+    "PolicyEntry",
     "RequestHeadTooLargeError",
     "RequestTimeoutError",
     "ResponseHeaders",
@@ -117,6 +122,9 @@ _MODULES: Final = MappingProxyType(
         "GuestEvent": "guest.lifecycle",
         "HostEvent": "host.events",
         "HostLimits": "host.limits",
+        "Identity": "host.identity",
+        "Permissions": "host.policy",
+        "PolicyEntry": "host.policy",
         "ResponseHeaders": "broker.headers",
         "RouteChange": "broker.listeners",
         "VerserBroker": "broker.broker",

@@ -121,9 +121,11 @@ class Peer:
         *,
         cert: Path | None = None,
         key: Path | None = None,
+        token: str | None = None,
         options: SessionOptions | None = None,
     ) -> None:
         self._host = host
+        self.token = token
         self._tls = client_context(ca_file=certs.ca, cert_file=cert, key_file=key)
         self._options = options if options is not None else SessionOptions()
         self.session: Session
@@ -239,7 +241,7 @@ class Guest(Peer):
         self.registered: Any = None
 
     async def introduce(self) -> None:
-        registration = encode_registration(Registration(self.id, "guest", self.domains))
+        registration = encode_registration(Registration(self.id, "guest", self.domains, self.token))
         answer = await self.exchange("/verser/register", registration)
         assert answer.status == 200, answer
         self.registered = answer.json
@@ -280,7 +282,9 @@ class Broker(Peer):
 
     async def introduce(self) -> None:
         self.control = self.open("/verser/register", {"content-type": "application/json"})
-        await self.control.write(encode_registration(Registration(self.id, "broker")), end=True)
+        await self.control.write(
+            encode_registration(Registration(self.id, "broker", (), self.token)), end=True
+        )
         async with asyncio.timeout(WAIT_SECONDS):
             fields = dict(await self.control.wait_fields())
         assert fields[b":status"] == b"200"

@@ -61,7 +61,7 @@ def make_identity(
 ) -> Identity:
     """A new key with its certificate: signed by `issuer`, or by itself without one."""
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if common_name else [])
     issuer_key = issuer.key if issuer else key
     now = datetime.datetime.now(datetime.UTC)
     builder = (

@@ -368,7 +368,7 @@ def create_verser_broker(
         reconnect_max_delay: The longest pause between two attempts, in seconds.
         proxy: URL of a proxy on the way to the Host (`http://`, `socks5://`, `socks5h://`); None for what
             `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say, an empty one for none.
-        registration_token: What the Host's policy may ask for.
+        registration_token: What the Host may ask for instead of a client certificate, or beside it.
         session_options: Windows and limits of the HTTP/2 session.
 
     Raises:

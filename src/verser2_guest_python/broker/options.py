@@ -54,6 +54,8 @@ class BrokerOptions:
             check_seconds(name, getattr(self, name))
         check_count("retries", self.retries)
         check_count("max_redirects", self.max_redirects)
+        if self.registration_token == "":
+            raise VerserUsageError("registration_token is empty: leave it out where the Host asks for none.")
         if self.proxy is not None:
             find_proxy(self.addresses[0], self.proxy)
         try:

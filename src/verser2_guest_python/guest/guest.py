@@ -55,6 +55,7 @@ def create_verser_guest(
     fail_if_registered: bool = False,
     handover: bool = True,
     proxy: str | None = None,
+    registration_token: str | None = None,
     all_hosts: bool = False,
     session_options: SessionOptions | None = None,
     lifespan: str = "auto",
@@ -89,6 +90,7 @@ def create_verser_guest(
             (the next time as `guest_id` again), before the old session drains; else drain first.
         proxy: URL of the proxy on the way to the Hosts (`http://`, `socks5://`, `socks5h://`), empty for
             none; without it the environment counts: `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`.
+        registration_token: what Hosts may ask for instead of a client certificate, or beside it.
         all_hosts: register at each of several Hosts, so that Brokers of any of them reach the Guest.
         session_options: windows and limits of the HTTP/2 sessions.
         lifespan: `auto`, `on` or `off`.
@@ -107,6 +109,8 @@ def create_verser_guest(
     hosts = [Hosts([one], proxy) for one in addresses] if all_hosts else [Hosts(addresses, proxy)]
     if not guest_id.strip():
         raise VerserUsageError("guest_id is empty: give the Guest a name that is unique on its Host.")
+    if registration_token == "":
+        raise VerserUsageError("registration_token is empty: leave it out where the Host asks for none.")
     if not 0 < min_waiting_streams <= limit_concurrency:
         raise VerserUsageError("min_waiting_streams must be at least 1 and at most limit_concurrency.")
     if not 0 <= min_waiting_websocket_streams <= MAX_WEBSOCKET_IDLE_STREAMS:
@@ -153,6 +157,7 @@ def create_verser_guest(
         reconnect_max_delay=reconnect_max_delay,
         fail_if_registered=fail_if_registered,
         handover=handover,
+        registration_token=registration_token,
     )
     return VerserGuest(
         options,

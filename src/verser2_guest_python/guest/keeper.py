@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, count
 
 from verser2_guest_python.errors import InvalidRegistrationError, VerserError
@@ -47,6 +47,7 @@ class KeeperOptions:
     reconnect_max_delay: float
     fail_if_registered: bool
     handover: bool
+    registration_token: str | None = field(default=None, repr=False)
 
 
 class Chances:
@@ -137,7 +138,9 @@ class Keeper:
         guest_session = self._make(session, address, peer_id)
         try:
             domains = self._domains()
-            await guest_session.register(domains, timeout=options.connect_timeout)
+            await guest_session.register(
+                domains, timeout=options.connect_timeout, token=options.registration_token
+            )
             if revoked := tuple(domain for domain in domains if domain not in self._domains()):
                 await guest_session.revoke(revoked)  # while this session registered
         except BaseException as error:

@@ -106,13 +106,13 @@ class GuestSession:
 
     # --- Registration ---------------------------------------------------------------------
 
-    async def register(self, domains: tuple[str, ...], *, timeout: float) -> None:
+    async def register(self, domains: tuple[str, ...], *, timeout: float, token: str | None = None) -> None:
         """Registers (protocol.md §2), opens the control stream and the first leases.
 
         Raises:
             VerserError: the Host refused, or the session was lost.
         """
-        body = encode_registration(Registration(self.peer_id, GUEST, domains))
+        body = encode_registration(Registration(self.peer_id, GUEST, domains, token))
         block = peer_block(self.address, b"/verser/register")
         status, answer = await exchange(self.session, block, _JSON_FIELDS, body, timeout=timeout)
         try:

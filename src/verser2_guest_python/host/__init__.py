@@ -20,16 +20,22 @@
     observed        an exchange and a bridge that are watched
     services        what exchanges and bridges share
     answers         what the Host says for itself (§8)
-    authorization   who may do what
+    authorization   who may do what: decisions
+    policy          … what they go by: entries of a policy
+    policy_entries  … and how those are written in a file
+    identity        who a peer has proven to be
+    globs           patterns of names
+    takeover        a peer that comes back before its dead session is gone (§2)
 
 The numbers are sections of protocol.md.
 """
 
 from __future__ import annotations
 
-from verser2_guest_python.host.authorization import Applicant, Authorization
+from verser2_guest_python.host.authorization import Applicant, Authorization, Grant
 from verser2_guest_python.host.events import HostEvent, RequestRecord
 from verser2_guest_python.host.host import GuestStats, HostStats, VerserHost, create_verser_host
+from verser2_guest_python.host.identity import Identity
 from verser2_guest_python.host.limits import HostLimits
 from verser2_guest_python.host.observing import (
     ExchangeEnd,
@@ -38,6 +44,7 @@ from verser2_guest_python.host.observing import (
     HostObserver,
     Side,
 )
+from verser2_guest_python.host.policy import Permissions, Policy, PolicyEntry
 
 __all__ = [
     "Applicant",
@@ -45,11 +52,16 @@ __all__ = [
     "ExchangeEnd",
     "ExchangeObserver",
     "ExchangeStart",
+    "Grant",
     "GuestStats",
     "HostEvent",
     "HostLimits",
     "HostObserver",
     "HostStats",
+    "Identity",
+    "Permissions",
+    "Policy",
+    "PolicyEntry",
     "RequestRecord",
     "Side",
     "VerserHost",

@@ -148,10 +148,10 @@ class OwnNames(Authorization):
         own = own_name(applicant.identity, applicant.peer_id)
         if own is None:
             if not names:
-                return "Its certificate has no name that a peer id could be."
+                return "The certificate has no name that a peer id could be."
             return (
-                f"Its certificate is for {_listed(names)}: the peer id has to be such a name, or to begin "
-                "with one and - or ~."
+                f"The certificate is for {_listed(names)}: the peer id has to be such a name, or to begin "
+                f"with one and - or ~, and is {applicant.peer_id}."
             )
         taken = [domain for domain in applicant.domains if self._owners.get(domain, own) not in names]
         if taken:

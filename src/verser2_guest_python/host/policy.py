@@ -85,7 +85,9 @@ class Permissions:
             raise self._wrong(f"has an empty text in {name}")
 
     def _wrong(self, what: str) -> VerserConfigurationError:
-        return VerserConfigurationError(f"The policy entry {self.name or '(without a name)'} {what}.")
+        return VerserConfigurationError(
+            f"[[host.policy]] {self.name} {what}." if self.name else f"A policy entry {what}."
+        )
 
     def lets_in(self, identity: Identity, role: str, peer_id: str) -> bool:
         """Whether such a peer may register in this role, under this id."""
