@@ -86,7 +86,9 @@ class Player:
     def prepare(self, needs: set[str]) -> None:
         """What the page takes for granted."""
         if "certificates" in needs:
-            Certificates.make(self.directory)
+            Certificates.make(
+                self.directory, guest_name="guest", broker_name="broker"
+            )  # as the tutorial does
         if "host" in needs:
             self.write("play_host.py", _HOST.replace("PORT", self.port))
             self.start("python play_host.py", "listening")

@@ -128,16 +128,18 @@ class Certificates:
     wrong_password: str = "something else"
 
     @classmethod
-    def make(cls, directory: Path) -> Certificates:
-        """Make all of them anew."""
+    def make(
+        cls, directory: Path, *, guest_name: str = "guest-a", broker_name: str = "broker-a"
+    ) -> Certificates:
+        """Make all of them anew; for Guest and Broker under these names."""
         ca = make_identity("Verser test CA", authority=True)
         untrusted_ca = make_identity("Another CA", authority=True)
         host = make_identity("localhost", ca, names=LOCAL_NAMES)
-        guest = make_identity("guest-a", ca, names=(_uri("guest-a"),))
+        guest = make_identity(guest_name, ca, names=(_uri(guest_name),))
         identities = {
             "host": host,
             "guest": guest,
-            "broker": make_identity("broker-a", ca, names=(_uri("broker-a"),)),
+            "broker": make_identity(broker_name, ca, names=(_uri(broker_name),)),
             "untrusted": make_identity("stranger", untrusted_ca, names=(*LOCAL_NAMES, _uri("stranger"))),
             "expired": make_identity("localhost", ca, names=LOCAL_NAMES, expired=True),
             "other_name": make_identity("other", ca, names=(x509.DNSName("other.example.test"),)),

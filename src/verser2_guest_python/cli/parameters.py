@@ -132,7 +132,7 @@ def _complete_path(kind: str) -> Callable[..., Any]:
 
 def _note(option: Option, *, is_required: bool) -> str:
     """What stands in brackets behind the sentence: where else the value comes from, and its default."""
-    facts = [f"env: {shown_variable(option.key)}"]
+    facts = [f"env: {shown_variable(option.key)}{'_FILE' if option.from_file else ''}"]
     if is_required:
         facts.append("required")
     elif option.shown_default:

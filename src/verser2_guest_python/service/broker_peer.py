@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from verser2_guest_python.errors import VerserConfigurationError, VerserUsageError
+from verser2_guest_python.peer.common_name import common_name
 from verser2_guest_python.service.broker_notes import Notes
 from verser2_guest_python.service.environment import Found, split_list
 from verser2_guest_python.service.options import OPTIONS
 from verser2_guest_python.service.sources import Sources
+from verser2_guest_python.wire.registration import is_peer_id
 
 if TYPE_CHECKING:
     from verser2_guest_python.broker.broker import VerserBroker
@@ -39,6 +41,7 @@ class Peer:
     pfx_file: str | None = None
     pfx_password: str | None = field(default=None, repr=False)
     proxy: str | None = field(default=None, repr=False)
+    registration_token: str | None = field(default=None, repr=False)
 
     def broker(self, *, reconnect: bool) -> VerserBroker:
         """A Broker that is not connected yet."""
@@ -55,6 +58,7 @@ class Peer:
             tls_pfx_file=self.pfx_file,
             tls_pfx_password=self.pfx_password,
             proxy=self.proxy,
+            registration_token=self.registration_token,
             reconnect=reconnect,
         )
 
@@ -106,13 +110,20 @@ def resolve_peer(sources: Sources) -> Peer:
         hosts, proxy = (host,), ""  # it is on this machine
     return Peer(
         host_urls=hosts,
-        broker_id=value("broker_id") or f"broker-{secrets.token_hex(4)}",
+        broker_id=value("broker_id") or _made_up_id(files["cert_file"]),
         connect_timeout=_seconds(sources.find("session.connect_timeout")),
         key_password=value("tls.key_password"),
         pfx_password=value("tls.pfx_password"),
         proxy=proxy,
+        registration_token=value("registration_token") or None,
         **files,
     )
+
+
+def _made_up_id(cert_file: str | None) -> str:
+    """An id of its own, which begins like the certificate's name: many a Host wants that."""
+    name = common_name(cert_file) if cert_file else None
+    return f"{name if name and is_peer_id(name) else 'broker'}-{secrets.token_hex(4)}"
 
 
 def _list(found: Found | None) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ class ConfigFile:
             return None
         value = self._values[key]
         option = OPTIONS.get(key)
-        if option is not None and option.kind in _PATH_KINDS:
+        if option is not None and option.kind in _PATH_KINDS and not option.from_file:
             value = self._from_here(value)
         return Found(value, key, self.place(key))
 

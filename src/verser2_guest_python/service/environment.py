@@ -44,7 +44,7 @@ LISTS: Final = frozenset(
         "workers.reload_include",
     }
 )
-SECRETS: Final = frozenset({"tls.key_password", "tls.pfx_password"})
+SECRETS: Final = frozenset({"registration_token", "tls.key_password", "tls.pfx_password"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ class Option:
     """One setting.
 
     `key` is its path in the settings (`leases.limit_concurrency`); `default` is what holds when
-    nobody says anything; `off_flag` is the second name of a switch that can be on by default.
+    nobody says anything; `off_flag` is the second name of a switch that can be on by default. With
+    `from_file` the flag names a file that holds the value: a secret is never on a command line.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Option:
     choices: tuple[str, ...] = ()
     repeatable: bool = False
     required: bool = False
+    from_file: bool = False
 
     @property
     def parameter(self) -> str:

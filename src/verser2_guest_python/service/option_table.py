@@ -129,6 +129,14 @@ OPTION_TABLE: Final = (
         required=True,
     ),
     Option(
+        "registration_token",
+        "--registration-token-file",
+        "File with the token that the Host asks for, in place of a certificate or beside it.",
+        GROUP_HOST,
+        Kind.FILE,
+        from_file=True,
+    ),
+    Option(
         "tls.ca_file",
         "--tls-ca-file",
         "PEM file with the CA that signed the Host's certificate; the system's trust if not given.",

@@ -33,6 +33,7 @@ SERVE_KEYS: Final = (
     "host_url",
     "guest_id",
     "routed_domains",
+    "registration_token",
     *TLS_KEYS,
     *APP_KEYS,
     "root_path",
@@ -67,6 +68,7 @@ DEV_KEYS: Final = ("routed_domains", *APP_KEYS, *LOG_KEYS, *SOURCE_KEYS)
 BROKER_KEYS: Final = (
     "host_url",
     "broker_id",
+    "registration_token",
     *TLS_KEYS,
     "session.connect_timeout",
     "session.proxy",

@@ -155,6 +155,7 @@ def make_guest(settings: Settings, loaded: LoadedApp, guest_id: str) -> VerserGu
         fail_if_registered=session.fail_if_registered,
         handover=session.handover,
         proxy=plain(session.proxy),
+        registration_token=plain(settings.registration_token),
         all_hosts=session.all_hosts,
         lifespan=settings.lifespan,
         root_path=settings.root_path,

@@ -158,6 +158,9 @@ class Settings(BaseSettings):
     guest_id: str = Field(default="", description=OPTIONS["guest_id"].sentence)
     broker_id: str = Field(default="", description=OPTIONS["broker_id"].sentence)
     routed_domains: Texts = _default("routed_domains")
+    registration_token: SecretStr | None = Field(
+        default=None, description=OPTIONS["registration_token"].sentence
+    )
     tls: TlsSettings = TlsSettings()
     leases: LeaseSettings = LeaseSettings()
     session: SessionSettings = SessionSettings()

@@ -74,7 +74,8 @@ class Sources:
         in_env_file = look_up(key, self.env_file, file=self._env_file_name)
         if key in self._given:
             option = OPTIONS.get(key)
-            return Found(self._given[key], option.flag if option else key.upper())
+            value, name = self._given[key], option.flag if option else key.upper()
+            return Found(read_value(name, Path(value)) if option and option.from_file else value, name)
         if found := in_environment or in_env_file:
             return found
         if self.config_file is not None and (found := self.config_file.find(key)):

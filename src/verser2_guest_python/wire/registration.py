@@ -109,6 +109,11 @@ def parse_registration_answer(status: int, body: bytes) -> Registered:
     raise refusal_of(status, values)
 
 
+def is_peer_id(text: str) -> bool:
+    """Whether a text can be a peer id, and something put behind it too."""
+    return len(text) <= MAX_PEER_ID_CHARS // 2 and _PEER_ID.fullmatch(text) is not None
+
+
 def _checked_peer_id(value: object) -> str:
     peer_id = value.strip() if isinstance(value, str) else value
     if peer_id is None or peer_id == "":
