@@ -21,12 +21,20 @@ _STRINGS: Final = frozenset({0x0C, 0x13, 0x16})  # UTF8String, PrintableString, 
 
 
 def common_name(cert_file: str | PathLike[str]) -> str | None:
-    """The CN of the first certificate in a file; None where there is none, or it cannot be read."""
+    """The CN of the first certificate in a PEM file; None where there is none, or it cannot be read."""
     try:
         with Path(cert_file).open("rb") as file:
-            found = _PEM.search(file.read(_MAX_FILE_BYTES))
+            return common_name_in(file.read(_MAX_FILE_BYTES))
+    except OSError:
+        return None
+
+
+def common_name_in(pem: bytes) -> str | None:
+    """The same of the bytes of such a file."""
+    found = _PEM.search(pem)
+    try:
         return None if found is None else _subject_name(ssl.PEM_cert_to_DER_cert(found[0].decode("ascii")))
-    except (OSError, ValueError, IndexError):
+    except (ValueError, IndexError):
         return None
 
 

@@ -10,10 +10,11 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from verser2_guest_python.errors import VerserConfigurationError, VerserUsageError
-from verser2_guest_python.peer.common_name import common_name
+from verser2_guest_python.peer.common_name import common_name, common_name_in
 from verser2_guest_python.service.broker_notes import Notes
 from verser2_guest_python.service.environment import Found, split_list
 from verser2_guest_python.service.options import OPTIONS
@@ -108,22 +109,39 @@ def resolve_peer(sources: Sources) -> Peer:
     if not hosts:
         host, files = _running_dev(files)
         hosts, proxy = (host,), ""  # it is on this machine
+    broker_id, pfx_password = value("broker_id"), value("tls.pfx_password")
+    if not broker_id:
+        broker_id = _made_up_id(_certificate_name(files["cert_file"], files["pfx_file"], pfx_password))
     return Peer(
         host_urls=hosts,
-        broker_id=value("broker_id") or _made_up_id(files["cert_file"]),
+        broker_id=broker_id,
         connect_timeout=_seconds(sources.find("session.connect_timeout")),
         key_password=value("tls.key_password"),
-        pfx_password=value("tls.pfx_password"),
+        pfx_password=pfx_password,
         proxy=proxy,
         registration_token=value("registration_token") or None,
         **files,
     )
 
 
-def _made_up_id(cert_file: str | None) -> str:
+def _made_up_id(name: str | None) -> str:
     """An id of its own, which begins like the certificate's name: many a Host wants that."""
-    name = common_name(cert_file) if cert_file else None
     return f"{name if name and is_peer_id(name) else 'broker'}-{secrets.token_hex(4)}"
+
+
+def _certificate_name(cert_file: str | None, pfx_file: str | None, pfx_password: str | None) -> str | None:
+    """The CN of our own certificate; None where it cannot be read, which connecting will tell better."""
+    if cert_file:
+        return common_name(cert_file)
+    if not pfx_file:
+        return None
+    from verser2_guest_python.http2.inspection import Unusable, pkcs12_as_pem
+
+    try:
+        certificates, _ = pkcs12_as_pem(Path(pfx_file).read_bytes(), pfx_password, secrets.token_urlsafe().encode())
+    except (Unusable, OSError):
+        return None
+    return common_name_in(certificates)
 
 
 def _list(found: Found | None) -> tuple[str, ...]:
