@@ -11,11 +11,12 @@ import base64
 import os
 import re
 import shutil
+import subprocess
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpx2
 import pytest
@@ -63,12 +64,15 @@ def need_browser() -> None:
 class Browser:
     """One window. Elements are named by CSS selectors."""
 
-    def __init__(self, client: httpx2.AsyncClient, session: str) -> None:
+    def __init__(self, client: httpx2.AsyncClient) -> None:
         self._client = client
-        self._session = session
 
     async def _command(self, method: str, path: str, value: Any = None) -> Any:
-        return await _call(self._client, method, f"/session/{self._session}/{path}", value)
+        response = await self._client.request(method, path, json=value if method == "POST" else None)
+        answer = response.json()["value"]
+        if response.status_code != 200:
+            raise AssertionError(f"{path}: {answer['error']}: {answer['message'].splitlines()[0]}")
+        return answer
 
     async def open(self, url: str) -> None:
         await self._command("POST", "url", {"url": url})
@@ -131,7 +135,7 @@ class Browser:
 
     async def has_dialog(self) -> bool:
         """Whether the page has opened an alert, a question or a prompt."""
-        response = await self._client.get(f"/session/{self._session}/alert/text")
+        response = await self._client.get("alert/text")
         return response.status_code == 200
 
     async def size(self, width: int, height: int) -> None:
@@ -158,66 +162,52 @@ class Browser:
         return await self._command("POST", "goog/cdp/execute", {"cmd": command, "params": parameters})
 
 
-async def _call(client: httpx2.AsyncClient, method: str, path: str, value: Any = None) -> Any:
-    response = await client.request(method, path, json=value if method == "POST" else None)
-    answer = response.json()["value"]
-    if response.status_code != 200:
-        raise AssertionError(f"{path}: {answer['error']}: {answer['message'].splitlines()[0]}")
-    return answer
-
-
-class Driver:
-    """chromedriver, for `async with`; it may open several windows, each with a profile of its own."""
-
-    async def __aenter__(self) -> Self:
-        self._process = await asyncio.create_subprocess_exec(
-            "chromedriver", "--port=0", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+@contextmanager
+def chromium() -> Iterator[str]:
+    """A running Chromium; gives the URL of its session, for `window`. It may serve many tests."""
+    with ExitStack() as ends:
+        profile = ends.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        driver = ends.enter_context(
+            subprocess.Popen(
+                ["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
         )
-        try:
-            port = await self._port()
-        except BaseException:
-            await self._end()
-            raise
-        self._client = httpx2.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", timeout=COMMAND_SECONDS, trust_env=False
-        )
-        return self
-
-    async def _port(self) -> int:
-        output = self._process.stdout
-        assert output is not None
-        async with asyncio.timeout(START_SECONDS):
-            while line := await output.readline():
-                if match := re.search(rb"successfully on port (\d+)", line):
-                    return int(match[1])
-        raise AssertionError("chromedriver did not start")
-
-    @asynccontextmanager
-    async def window(self) -> AsyncIterator[Browser]:
-        """A window with nothing in it yet."""
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-            flags = [*_FLAGS, f"--user-data-dir={profile}"]
-            if hasattr(os, "geteuid") and os.geteuid() == 0:
-                flags.append("--no-sandbox")  # Chromium has none for root
-            wanted = {
-                "alwaysMatch": {
-                    "browserName": "chrome",
-                    "goog:chromeOptions": {"args": flags, "binary": shutil.which("chromium")},
-                    "goog:loggingPrefs": {"browser": "ALL"},
-                    "unhandledPromptBehavior": "ignore",
-                }
+        ends.callback(driver.kill)
+        assert driver.stdout is not None
+        started = (re.search(r"successfully on port (\d+)", line) for line in driver.stdout)
+        port = next((match[1] for match in started if match), None)
+        assert port is not None, "chromedriver did not start"
+        flags = [*_FLAGS, f"--user-data-dir={profile}"]
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            flags.append("--no-sandbox")  # Chromium has none for root
+        wanted = {
+            "alwaysMatch": {
+                "browserName": "chrome",
+                "goog:chromeOptions": {"args": flags, "binary": shutil.which("chromium")},
+                "goog:loggingPrefs": {"browser": "ALL"},
+                "unhandledPromptBehavior": "ignore",
             }
-            session = await _call(self._client, "POST", "/session", {"capabilities": wanted})
-            try:
-                yield Browser(self._client, session["sessionId"])
-            finally:
-                await _call(self._client, "DELETE", f"/session/{session['sessionId']}")
+        }
+        with httpx2.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=START_SECONDS, trust_env=False
+        ) as client:
+            answer = client.post("/session", json={"capabilities": wanted}).json()["value"]
+            assert "sessionId" in answer, answer
+            path = f"/session/{answer['sessionId']}"
+            ends.callback(
+                httpx2.delete, f"http://127.0.0.1:{port}{path}", timeout=START_SECONDS, trust_env=False
+            )
+        yield f"http://127.0.0.1:{port}{path}"
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._client.aclose()
-        await self._end()
 
-    async def _end(self) -> None:
-        if self._process.returncode is None:
-            self._process.terminate()
-        await self._process.communicate()
+@asynccontextmanager
+async def window(session: str) -> AsyncIterator[Browser]:
+    """The window of a running Chromium, with nothing in it."""
+    async with httpx2.AsyncClient(base_url=f"{session}/", timeout=COMMAND_SECONDS, trust_env=False) as client:
+        browser = Browser(client)
+        await browser.size(1280, 800)
+        await browser.dark(False)
+        try:
+            yield browser
+        finally:
+            await browser.open("about:blank")

@@ -118,6 +118,10 @@ class Record:
         self._message_bytes = 0
         self._keeper = keeper
 
+    def now(self) -> float:
+        """The clock that its times are of."""
+        return self._keeper.now()
+
     @property
     def cut_messages(self) -> int:
         """How many messages are not kept any more."""

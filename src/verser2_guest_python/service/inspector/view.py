@@ -57,6 +57,7 @@ def details(record: Record, messages_from: int = 0) -> dict[str, Any]:
         "requestId": start.request_id,
         "broker": start.source_id,
         "protocol": start.protocol,
+        "age": _since(record, record.now()),
         "uploaded": _since(record, record.uploaded_at),
         "firstByte": _since(record, record.first_byte_at),
         "message": record.end.message if record.end is not None else "",

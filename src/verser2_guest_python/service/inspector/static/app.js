@@ -6,24 +6,26 @@ import {say} from './dom.js';
 import {List} from './list.js';
 
 const byId = (id) => document.getElementById(id);
-const panes = byId('panes');
 
 const details = new Details(byId('details'), {close: closeDetails, opened: (id) => open(id, true), announce: (text) => say(byId('says'), text)});
-const list = new List(byId('list'), {open: (id) => open(id, true)});
+const list = new List(byId('list'), {
+  open: (id) => open(id, true),
+  move: (id) => details.id !== null && open(id, false),
+});
 const gauges = new Gauges(byId('gauges'));
 
 // --- Opening one, and going back ---
 
 function open(id, focus) {
   list.mark(id);
-  panes.classList.add('looking');
+  document.body.classList.add('looking');
   byId('nothing').hidden = true;
   details.show(id, focus);
   history.replaceState(null, '', `#${id}`);
 }
 
 function closeDetails() {
-  panes.classList.remove('looking');
+  document.body.classList.remove('looking');
   byId('nothing').hidden = false;
   details.hide();
   history.replaceState(null, '', location.pathname);

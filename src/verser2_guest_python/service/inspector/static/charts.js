@@ -11,9 +11,10 @@ class Chart {
     this.values = [];
     this.area = draw('polygon', {class: 'area'});
     this.line = draw('polyline', {class: 'line'});
+    const base = draw('line', {class: 'base', x1: 0, x2: WIDTH, y1: HEIGHT - 1, y2: HEIGHT - 1});
     this.element = draw(
       'svg', {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', class: 'chart', role: 'img', 'aria-label': label},
-      this.area, this.line,
+      base, this.area, this.line,
     );
   }
 

@@ -30,6 +30,8 @@ export class Details {
   }
 
   hide() {
+    clearTimeout(this.timer);
+    this.timer = null;
     this.id = null;
     this.element.hidden = true;
     this.element.replaceChildren();
@@ -93,8 +95,8 @@ class View {
     this.response = new Side('Response', 'response-body');
     this.request = new Side('Request', 'request-body');
     this.elements = [
-      make('div', {class: 'bar'}, this.back, make('span', {class: 'grow'}), this.status, this.replay),
-      this.why, this.title, this.facts, this.problem,
+      make('div', {class: 'bar'}, this.back, this.title, this.status, this.replay),
+      this.facts, this.why, this.problem,
       make('section', {class: 'card', 'aria-label': 'Waterfall'}, make('h3', {}, 'Time'), this.waterfall),
       this.messages.element, this.response.element, this.request.element,
     ];
@@ -114,6 +116,7 @@ class View {
     say(this.why, request.whyNot && !request.websocket ? request.whyNot : '');
     this.replay.disabled = !request.replay || this.busy === true;
     this.possible = request.replay;
+    this.replay.hidden = request.websocket;
     this.replay.title = request.whyNot ?? 'Send this request again';
     if (request.whyNot) this.replay.setAttribute('aria-describedby', 'why');
     this.waterfall.replaceChildren(...waterfall(request));
@@ -151,15 +154,15 @@ function facts(request) {
 // --- The waterfall ---
 
 function waterfall(request) {
-  const end = request.ended ?? Math.max(request.leased ?? 0, request.answered ?? 0, request.uploaded ?? 0, request.firstByte ?? 0);
+  const end = request.ended ?? request.age;
   const over = request.state === 'done';
   const span = Math.max(end, 1e-6);
   const phases = [['Queued for a lease', 'queued', 0, request.leased ?? end]];
-  if (request.leased != null) {
-    phases.push([request.websocket ? 'Handshake' : 'First byte', 'first', request.leased, request.answered ?? end]);
-  }
   if (!request.websocket && request.uploaded != null && request.requestBody.size) {
     phases.push(['Request body', 'upload', request.leased ?? 0, request.uploaded]);
+  }
+  if (request.leased != null) {
+    phases.push([request.websocket ? 'Handshake' : 'First byte', 'first', request.leased, request.answered ?? end]);
   }
   if (request.answered != null) phases.push([request.websocket ? 'Open' : 'Body', 'body', request.answered, end]);
   const rows = phases.map(([name, kind, from, to]) => {

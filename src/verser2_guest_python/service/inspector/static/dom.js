@@ -52,6 +52,7 @@ export function masked(parts) {
 export function duration(seconds) {
   if (seconds == null) return '';
   const ms = seconds * 1000;
+  if (ms < 0.95) return `${Math.round(ms * 1000)} µs`;
   if (ms < 10) return `${ms.toFixed(1)} ms`;
   if (ms < 1000) return `${Math.round(ms)} ms`;
   if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;

@@ -3,10 +3,12 @@
 import {clock, duration, make, masked, say, size, verdict} from './dom.js';
 
 export class List {
-  /** `open(id)` is called when a request is chosen. */
-  constructor(element, {open}) {
+  /** `open(id)` is called when a request is chosen, `move(id)` when the keyboard comes to another one. */
+  constructor(element, {open, move}) {
     this.element = element;
     this.open = open;
+    this.move = move;
+    this.domains = new Set();
     this.rows = new Map();
     this.requests = new Map();
     this.waiting = new Map();
@@ -73,6 +75,10 @@ export class List {
 
   put(request) {
     this.requests.set(request.id, request);
+    if (this.domains.size < 2) {
+      this.domains.add(request.domain);
+      this.element.classList.toggle('one-domain', this.domains.size < 2);
+    }
     let row = this.rows.get(request.id);
     if (!row) {
       row = new Row(request);
@@ -82,7 +88,7 @@ export class List {
     }
     row.show(request);
     row.element.hidden = !this.matches(request);
-    if (!this.element.querySelector('[tabindex="0"]')) this.rove();
+    if (!this.element.contains(document.activeElement) || this.element === document.activeElement) this.rove();
   }
 
   drop(id) {
@@ -139,6 +145,7 @@ export class List {
       for (const other of this.element.querySelectorAll('[tabindex="0"]')) other.setAttribute('tabindex', '-1');
       next.setAttribute('tabindex', '0');
       next.focus();
+      this.move(Number(next.dataset.id));
     }
   }
 }
@@ -170,6 +177,7 @@ class Row {
     say(this.time, request.ended == null ? '…' : duration(request.ended));
     say(this.size, request.websocket ? `${request.messages} msg` : size(request.bytesOut));
     say(this.guest, request.guest);
+    this.element.setAttribute('aria-label', `${request.method} ${masked(request.path)}, ${text}, ${duration(request.ended) || 'under way'}${request.replayOf ? ', replay' : ''}`);
     this.element.title = `${clock(request.began)}  ${request.method} ${request.domain}${masked(request.path)}`;
   }
 }
