@@ -79,8 +79,8 @@ demo: $(STAMPS)/package ## serve the example app through an embedded Host, call 
 	@exec $(BIN)/python examples/demo.py
 
 .PHONY: bench
-bench: $(STAMPS)/test ## measure this Guest beside the Node.js one, through the same Host
-	@exec $(BIN)/python -m bench.guest $(BENCH_ARGS)
+bench: $(STAMPS)/test ## measure this Guest beside the Node.js one (BENCH=host, BENCH=broker: those)
+	@exec $(BIN)/python -m bench.$(or $(BENCH),guest) $(BENCH_ARGS)
 
 # ---- Checking -----------------------------------------------------------------------------------
 
