@@ -22,11 +22,18 @@ from verser2_guest_python.host.session import PeerSession
 from verser2_guest_python.host.takeover import Takeover
 from verser2_guest_python.host.tasks import Tasks
 from verser2_guest_python.host.websockets import WebSocketForwarder
-from verser2_guest_python.http2 import ErrorCode, Session
+from verser2_guest_python.http2 import ConnectionLost, ErrorCode, Session
 from verser2_guest_python.wire.broker_request import BrokerRequest
 from verser2_guest_python.wire.routes import LifecycleEvent
 
 _logger = logging.getLogger("verser2_guest_python.host")
+
+_TOLD_EVERY_SECONDS = 1.0
+_TURNED_AWAY = {
+    "connections": "its address opens too many connections",
+    "handshakes": "too many TLS handshakes are under way",
+    "sessions": "the Host has too many sessions",
+}
 
 
 class HostCore:
@@ -56,6 +63,8 @@ class HostCore:
         self.closing = False
         self._events = events
         self._sessions: set[PeerSession] = set()
+        self._turned_away = 0
+        self._turned_away_told = float("-inf")
 
     @property
     def sessions(self) -> int:
@@ -71,12 +80,30 @@ class HostCore:
         """A new session; its peer is unknown yet."""
         if self.closing or len(self._sessions) >= self.limits.sessions:
             reason = "the Host is closing" if self.closing else "the Host has too many sessions"
+            if not self.closing:
+                self.turned_away(session.peer_address[0], "sessions")
             work = session.close(ErrorCode.ENHANCE_YOUR_CALM, reason)
             self.tasks.spawn(work, "verser host: refusing a session")
             return
         self._sessions.add(PeerSession(self, session))
 
-    def forget(self, caller: PeerSession, reason: str) -> None:
+    def turned_away(self, address: str, limit: str) -> None:
+        """A connection that was closed before it was a session. Told at most once a second."""
+        self._turned_away += 1
+        now = self.exchanges.loop.time()
+        if now - self._turned_away_told < _TOLD_EVERY_SECONDS:
+            return
+        self.tell(
+            "turned-away",
+            address=address,
+            limit=limit,
+            connections=self._turned_away,
+            reason=_TURNED_AWAY[limit],
+        )
+        self._turned_away = 0
+        self._turned_away_told = now
+
+    def forget(self, caller: PeerSession, error: ConnectionLost) -> None:
         """A session is lost."""
         self._sessions.discard(caller)
         self.tell(
@@ -84,7 +111,8 @@ class HostCore:
             address=caller.address,
             peer=caller.peer.id if caller.peer is not None else None,
             role=caller.peer.role if caller.peer is not None else None,
-            reason=reason,
+            reason=error.reason,
+            limit=error.limit or None,
         )
 
     async def close(self, reason: str, timeout: float) -> None:

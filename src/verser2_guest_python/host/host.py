@@ -168,7 +168,9 @@ class VerserHost:
                 self._given_port,
                 tls=tls,
                 on_session=core.accept,
-                options=self._session_options,
+                options=self._limits.session_options(self._session_options),
+                limits=self._limits.door(),
+                on_refused=core.turned_away,
                 on_error=lambda address, error: core.tell(
                     "handshake-failed", address=address, reason=str(error)
                 ),
@@ -350,7 +352,7 @@ def create_verser_host(
             this machine may do everything, and others nothing.
         allow_anonymous: With neither, everybody may do everything.
         authorization: Your own decisions instead of all that.
-        session_options: Windows and limits of HTTP/2.
+        session_options: Windows of HTTP/2; what `limits` say as well, they say.
 
     Raises:
         VerserUsageError: a value cannot be right.

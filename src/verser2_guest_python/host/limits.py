@@ -6,7 +6,9 @@ slow or hostile peer could otherwise make grow without end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+
+from verser2_guest_python.http2 import DoorLimits, FloodLimits, SessionOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +17,45 @@ class HostLimits:
 
     sessions: int = 10_000
     """Sessions at a time, all peers together; one more is closed at once."""
+
+    connections_per_address: int = 2_000
+    """New connections that one address (of IPv6, one /64) may open at once; more are closed unheard …"""
+
+    connections_per_address_and_second: float = 100.0
+    """… and a second after that."""
+
+    handshakes: int = 1_000
+    """TLS handshakes at a time; one more ends the one that has taken longest."""
+
+    handshake_seconds: float = 10.0
+    """How long a TLS handshake and the first frame of HTTP/2 may take."""
+
+    streams_per_session: int = 10_000
+    """Streams that one session may have open at a time: leases, requests, WebSockets."""
+
+    streams_before_registration: int = 100
+    """Streams that a session may open before it has registered; beyond it, it is closed."""
+
+    refusals_per_session: int = 1_000
+    """Streams that have no place here (an unknown path, a lease of nobody) at once; then one a second."""
+
+    header_bytes: int = 65_536
+    """Header block of one stream, decoded; a larger one closes the session."""
+
+    floods: FloodLimits = field(default_factory=FloodLimits)
+    """Resets, PINGs, SETTINGS and frames that move nothing; beyond them, the session is closed."""
+
+    backlog_bytes: int = 8_388_608
+    """What may wait for a peer that does not read, bodies not counted; beyond it, the session is closed."""
+
+    silence_seconds: float = 30.0
+    """A session on which nothing has come for so long is sent a PING; 0 sends none …"""
+
+    ping_answer_seconds: float = 30.0
+    """… and is closed when nothing has come for so long after it."""
+
+    stalled_answer_seconds: float = 300.0
+    """A Broker that takes none of an answer for so long has its request cancelled."""
 
     registration_seconds: float = 10.0
     """How long a new session may take to register before it is closed."""
@@ -55,3 +96,22 @@ class HostLimits:
 
     unread_control_events: int = 10_000
     """Route events that may wait for a Broker that does not read; beyond it, its session is closed."""
+
+    def session_options(self, options: SessionOptions) -> SessionOptions:
+        """The options of each session: those given, and these limits."""
+        return replace(
+            options,
+            max_concurrent_streams=self.streams_per_session,
+            max_header_list_bytes=self.header_bytes,
+            max_backlog_bytes=self.backlog_bytes,
+            handshake_timeout_seconds=self.handshake_seconds,
+            floods=self.floods,
+        )
+
+    def door(self) -> DoorLimits:
+        """Whom the port lets in."""
+        return DoorLimits(
+            connection_burst=self.connections_per_address,
+            connections_per_second=self.connections_per_address_and_second,
+            handshakes=self.handshakes,
+        )

@@ -142,7 +142,7 @@ def _admit_broker(caller: PeerSession, stream: Stream, registration: Registratio
         core.tasks,
         lambda: core.registry.routes_line(grant),
         max_events=core.limits.unread_control_events,
-        on_overflow=lambda: caller.end("it does not read its control stream"),
+        on_overflow=lambda: caller.exceeded("control-events", "it does not read its control stream"),
     )
     broker = Broker(broker_id, caller.session, grant, control)
     caller.registered(broker)

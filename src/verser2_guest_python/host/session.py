@@ -23,7 +23,7 @@ from verser2_guest_python.errors import (
 from verser2_guest_python.host.peers import Broker, Guest, Peer
 from verser2_guest_python.host.registration import register
 from verser2_guest_python.host.revocation import revoke
-from verser2_guest_python.http2 import ConnectionLost, ErrorCode, FieldBlock, Session, Stream
+from verser2_guest_python.http2 import ConnectionLost, ErrorCode, FieldBlock, Ration, Session, Stream
 from verser2_guest_python.wire import names
 
 if TYPE_CHECKING:
@@ -45,9 +45,11 @@ class PeerSession:
         self.peer: Peer | None = None
         self._registering: Stream | None = None
         self._guest_control: Stream | None = None
+        self._streams = 0  # that were opened before it registered
+        self._refusals: Ration | None = None
         seconds = core.limits.registration_seconds
         self._deadline = session.loop.call_later(
-            seconds, self.end, f"it did not register within {seconds:g} s"
+            seconds, self.exceeded, "registration", f"it did not register within {seconds:g} s"
         )
         session.on_stream = self._on_stream
         session.on_lost = self._on_lost
@@ -58,19 +60,55 @@ class PeerSession:
         host, port = self.session.peer_address[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    def end(self, reason: str, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
+    def end(self, reason: str, code: ErrorCode = ErrorCode.NO_ERROR, limit: str = "") -> None:
         """Closes the session, with the courtesies of protocol.md §12.8."""
         self._deadline.cancel()
-        self.core.tasks.spawn(self.session.close(code, reason), "verser host: closing a session")
+        self.core.tasks.spawn(self.session.close(code, reason, limit), "verser host: closing a session")
+
+    def exceeded(self, limit: str, reason: str) -> None:
+        """Closes the session of a peer that does not keep to a limit."""
+        self.end(reason, ErrorCode.ENHANCE_YOUR_CALM, limit)
 
     def registered(self, peer: Peer) -> None:
         """The registration is accepted."""
         self._deadline.cancel()
         self.peer = peer
+        if self.core.limits.silence_seconds > 0:
+            self._listen()
+
+    # --- Silence --------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Looks in a while whether anything came; one timer is its whole cost."""
+        self.session.heard = False
+        self._deadline = self.session.loop.call_later(self.core.limits.silence_seconds, self._probe)
+
+    def _probe(self) -> None:
+        if self.session.heard:
+            self._listen()
+        else:
+            self.session.probe()
+            self._deadline = self.session.loop.call_later(
+                self.core.limits.ping_answer_seconds, self._check_answer
+            )
+
+    def _check_answer(self) -> None:
+        if self.session.heard:
+            self._listen()
+            return
+        limits = self.core.limits
+        seconds = limits.silence_seconds + limits.ping_answer_seconds
+        self.end(f"nothing came for {seconds:g} s, and no answer to a PING", limit="silence")
 
     # --- Streams --------------------------------------------------------------------------
 
     def _on_stream(self, stream: Stream) -> None:
+        if self.peer is None:
+            self._streams += 1
+            if self._streams > self.core.limits.streams_before_registration:
+                if self._streams == self.core.limits.streams_before_registration + 1:
+                    self.exceeded("streams-before-registration", "it opens streams and does not register")
+                return
         if stream.error is not None:
             return  # opened and given up within one read
         fields = dict(stream.fields or ())
@@ -89,6 +127,14 @@ class PeerSession:
     def refuse(self, stream: Stream, path: bytes, error: VerserError) -> None:
         """Answers with an error object, and tells who watches."""
         self.core.answers.send_error(stream, error)
+        if not isinstance(error, LeaseTimeoutError):  # which a Guest with many leases may well meet
+            now = self.session.loop.time()
+            if self._refusals is None:
+                self._refusals = Ration(self.core.limits.refusals_per_session, 1.0, now)
+            if not self._refusals.take(now):
+                if not self.session.closing:
+                    self.exceeded("refusals", "it opens streams that have no place here")
+                return
         self.core.tell(
             "refused",
             address=self.address,
@@ -175,7 +221,7 @@ class PeerSession:
 
     def _on_lost(self, error: ConnectionLost) -> None:
         self._deadline.cancel()
-        self.core.forget(self, error.reason)
+        self.core.forget(self, error)
         peer = self.peer
         if peer is None:
             return

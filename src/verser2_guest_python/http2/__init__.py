@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .connecting import Listener, connect, listen
 from .contexts import client_context, server_context
+from .door import DoorLimits
 from .errors import (
     AlpnError,
     CertificateRefused,
@@ -21,7 +22,9 @@ from .errors import (
     TooManyStreams,
 )
 from .fields import FieldBlock, Fields
+from .floods import FloodLimits, Pace
 from .options import SessionOptions
+from .ration import Ration
 from .session import Session
 from .stream import Stream
 
@@ -32,13 +35,17 @@ __all__ = [
     "ConnectTimeout",
     "ConnectionLost",
     "CredentialsError",
+    "DoorLimits",
     "ErrorCode",
     "FieldBlock",
     "Fields",
+    "FloodLimits",
     "HeadTooLarge",
     "HostUnreachable",
     "Http2Error",
     "Listener",
+    "Pace",
+    "Ration",
     "Session",
     "SessionClosing",
     "SessionOptions",

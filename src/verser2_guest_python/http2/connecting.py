@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 
 from .dialing import open_tcp
+from .door import Door, DoorLimits
 from .errors import ConnectionLost, ConnectTimeout, HostUnreachable
 from .options import SessionOptions
 from .session import Session
@@ -115,13 +116,18 @@ async def listen(
     on_session: Callable[[Session], None],
     options: SessionOptions = _DEFAULT_OPTIONS,
     on_error: Callable[[str, Exception], None] | None = None,
+    limits: DoorLimits | None = None,
+    on_refused: Callable[[str, str], None] | None = None,
 ) -> Listener:
     """Listens for TLS HTTP/2 sessions; port 0 takes a free one.
 
     `on_session` is called with each session once TLS is up, before any of its streams; `on_error`
-    with the peer's address and the ConnectError of a handshake that failed.
+    with the peer's address and the ConnectError of a handshake that failed. With `limits`, connections
+    beyond them are closed before their handshake, and `on_refused` is told the peer's address and the
+    limit (`connections`, `handshakes`).
     """
     loop = asyncio.get_running_loop()
+    door = Door(limits, loop.time, on_refused) if limits is not None else None
 
     def make_session(transport: TlsTransport) -> Session:
         session = Session(transport, False, options)
@@ -129,14 +135,16 @@ async def listen(
         return session
 
     def accept() -> TlsTransport:
-        transport = TlsTransport(tls, make_session, address="", server_side=True)
+        transport = TlsTransport(tls, make_session, address="", server_side=True, door=door)
         deadline = loop.call_later(
             options.handshake_timeout_seconds, transport.hurry, options.handshake_timeout_seconds
         )
 
         def ready(future: asyncio.Future[Session]) -> None:
+            if door is not None:
+                door.left(transport)
             error = None if future.cancelled() else future.exception()
-            if error is not None:
+            if error is not None or future.cancelled():
                 deadline.cancel()
                 if on_error is not None and isinstance(error, Exception):
                     on_error(transport.address, error)

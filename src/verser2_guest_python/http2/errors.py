@@ -113,11 +113,15 @@ class ConnectTimeout(ConnectError):
 
 
 class ConnectionLost(Http2Error):
-    """The session is gone, whoever ended it; the same from every read, write, ping and open."""
+    """The session is gone, whoever ended it; the same from every read, write, ping and open.
 
-    def __init__(self, reason: str) -> None:
+    `limit` names the limit that the peer exceeded, where this end gave the session up for that.
+    """
+
+    def __init__(self, reason: str, limit: str = "") -> None:
         super().__init__(f"The connection is lost: {reason}")
         self.reason = reason
+        self.limit = limit
 
 
 class SessionClosing(Http2Error):

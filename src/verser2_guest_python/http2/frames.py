@@ -15,11 +15,14 @@ UINT32 = Struct(">L")
 DATA = 0x0
 HEADERS = 0x1
 RST_STREAM = 0x3
+SETTINGS = 0x4
+PING = 0x6
 GOAWAY = 0x7
 WINDOW_UPDATE = 0x8
 CONTINUATION = 0x9
 
 END_STREAM = 0x1
+ACK = 0x1
 END_HEADERS = 0x4
 PADDED = 0x8
 PRIORITY = 0x20
@@ -32,12 +35,16 @@ ID_MASK = 0x7FFF_FFFF
 
 
 class EngineError(Exception):
-    """The connection cannot go on (RFC 9113 §5.4.1); a GOAWAY that says why is in the output."""
+    """The connection cannot go on (RFC 9113 §5.4.1); a GOAWAY that says why is in the output.
 
-    def __init__(self, code: int, reason: str) -> None:
+    `limit` names the limit that the peer has exceeded, where it is that.
+    """
+
+    def __init__(self, code: int, reason: str, limit: str = "") -> None:
         super().__init__(reason)
         self.code = code
         self.reason = reason
+        self.limit = limit
 
 
 class EngineStream(Protocol):
@@ -62,4 +69,5 @@ class EngineEvents(Protocol):
     def connection_window_opened(self) -> None: ...
     def settings_received(self) -> None: ...
     def ping_answered(self, opaque: bytes) -> None: ...
+    def costly(self, what: str, count: int) -> None: ...
     def goaway_received(self, last_stream_id: int, code: int) -> None: ...

@@ -28,6 +28,7 @@ from .backend import (
 from .errors import ErrorCode
 from .fields import BlockDecoder, Fields
 from .frames import (
+    ACK,
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -39,9 +40,11 @@ from .frames import (
     MAX_FRAME_BYTES,
     MAX_WINDOW,
     PADDED,
+    PING,
     PREFACE_BYTES,
     PRIORITY,
     RST_STREAM,
+    SETTINGS,
     UINT32,
     WINDOW_UPDATE,
     EngineError,
@@ -66,6 +69,11 @@ _RESPONSE = HeaderValidationFlags(
 
 _ILLEGAL_IN_VALUE = re.compile(rb"[\x00\r\n]").search  # RFC 9113 §8.2.1
 _MAX_CONTINUATIONS = 64
+_COUNTED_TOGETHER = 1_000  # idle frames, see `floods`
+_SMALL_BYTES = 256  # a late DATA frame of less is no use to anybody
+# What an idle frame costs, beside an empty DATA frame
+_RARE_WEIGHT = 4
+_LATE_FIELDS_WEIGHT = 10
 _PRIORITY_BYTES = 5
 
 
@@ -87,6 +95,7 @@ class Inbound:
         self._block_ends = False
         self._settings_acknowledged = False
         self._preface_seen = engine.is_client
+        self._idle_frames = 0
         self._decoder = BlockDecoder(engine.h2.decoder)
         self._validation = _RESPONSE if engine.is_client else _REQUEST
         self._peer_parity = AllowedStreamIDs.EVEN if engine.is_client else AllowedStreamIDs.ODD
@@ -142,11 +151,15 @@ class Inbound:
                 self._window_update(UINT32.unpack_from(data, start)[0] & ID_MASK, stream_id)
             elif kind == GOAWAY and size >= 8 and stream_id == 0:
                 last, code = UINT32.unpack_from(data, start)[0], UINT32.unpack_from(data, start + 4)[0]
+                self._idle_frames += 1
                 self._events.goaway_received(last & ID_MASK, code)
             else:
                 self._rare(data[position:stop], kind, flags, stream_id)
             position = stop
         self._buffer = data[position:] if position < end else b""
+        if self._idle_frames >= _COUNTED_TOGETHER:
+            count, self._idle_frames = self._idle_frames, 0
+            self._events.costly("idle_frames", count)
 
     def _is_idle(self, stream_id: int) -> bool:
         return stream_id == 0 or stream_id % 2 == 0 or stream_id > self._engine.highest_id
@@ -165,14 +178,21 @@ class Inbound:
             machine.process_input(_RECV_DATA)
         except StreamClosedError:  # DATA behind its own END_STREAM
             self._events.data_dropped(size)
-            self._events.stream_broken(stream, ErrorCode.STREAM_CLOSED)
+            self._broken(stream, ErrorCode.STREAM_CLOSED)
             return
         if end:
             machine.process_input(_RECV_END)
             stream.on_data(data, size, True)
             self._engine.release_if_closed(stream)
         else:
+            if not data:
+                self._idle_frames += 1
             stream.on_data(data, size, False)
+
+    def _broken(self, stream: EngineStream, code: int) -> None:
+        """The peer makes us reset a stream, which costs as much as a reset of its own."""
+        self._events.costly("resets", 1)
+        self._events.stream_broken(stream, code)
 
     def _overdraft(self) -> int:
         """A peer that has not seen our SETTINGS yet may use the default window (RFC 9113 §6.9.3)."""
@@ -184,6 +204,8 @@ class Inbound:
         """DATA for a stream that is closed already (RFC 9113 §5.1): it only counts for the window."""
         if self._is_idle(stream_id):
             raise EngineError(ErrorCode.PROTOCOL_ERROR, f"the peer sent DATA on idle stream {stream_id}")
+        if size < _SMALL_BYTES:
+            self._idle_frames += 1
         self._consume_connection_window(size)
         self._events.data_dropped(size)
 
@@ -202,6 +224,7 @@ class Inbound:
         stream = self._live.get(stream_id)
         if stream is None:
             if not self._is_idle(stream_id):
+                self._idle_frames += _LATE_FIELDS_WEIGHT
                 return  # closed meanwhile
             stream = self._begin(stream_id)
             if stream is None:
@@ -211,7 +234,7 @@ class Inbound:
         machine = stream.h2.state_machine
         if self._is_client and well_formed and fields[0][1][:1] == b"1" and fields[0][0] == b":status":
             if end:
-                self._events.stream_broken(stream, ErrorCode.PROTOCOL_ERROR)
+                self._broken(stream, ErrorCode.PROTOCOL_ERROR)
             else:
                 machine.process_input(StreamInputs.RECV_INFORMATIONAL_HEADERS)
             return
@@ -219,16 +242,16 @@ class Inbound:
         try:
             machine.process_input(_RECV_HEADERS)
         except StreamClosedError:  # fields behind their own END_STREAM
-            self._events.stream_broken(stream, ErrorCode.STREAM_CLOSED)
+            self._broken(stream, ErrorCode.STREAM_CLOSED)
             return
         if trailers:
             if not end:
-                self._events.stream_broken(stream, ErrorCode.PROTOCOL_ERROR)
+                self._broken(stream, ErrorCode.PROTOCOL_ERROR)
                 return
             machine.process_input(_RECV_END)
             stream.on_end()
         elif wrong:
-            self._events.stream_broken(stream, wrong)
+            self._broken(stream, wrong)
             return
         else:
             if end:
@@ -242,7 +265,7 @@ class Inbound:
             fields, keep = self._decoder.decode(block)
         except OversizedHeaderListError as error:
             raise EngineError(
-                ErrorCode.ENHANCE_YOUR_CALM, f"the peer sent too large headers: {error}"
+                ErrorCode.ENHANCE_YOUR_CALM, f"the peer sent too large headers: {error}", limit="headers"
             ) from error
         except HPACKError as error:
             raise EngineError(ErrorCode.COMPRESSION_ERROR, f"the peer broke HPACK: {error}") from error
@@ -270,7 +293,9 @@ class Inbound:
             return None
         # Refused streams wait here for their resets, which are rationed.
         if len(self._live) >= self._options.max_concurrent_streams + self._options.reset_burst:
-            raise EngineError(ErrorCode.ENHANCE_YOUR_CALM, "the peer opened too many streams")
+            raise EngineError(
+                ErrorCode.ENHANCE_YOUR_CALM, "the peer opened too many streams", limit="streams"
+            )
         h2_stream = self._h2._begin_new_stream(stream_id, self._peer_parity)
         h2_stream.request_method = b"HEAD"
         engine.highest_id = stream_id
@@ -278,6 +303,7 @@ class Inbound:
         return stream
 
     def _window_update(self, increment: int, stream_id: int) -> None:
+        self._idle_frames += 1
         if stream_id == 0:
             if increment == 0:
                 raise EngineError(ErrorCode.PROTOCOL_ERROR, "the peer sent an empty window update")
@@ -294,11 +320,11 @@ class Inbound:
                 )
             return
         if increment == 0:
-            self._events.stream_broken(stream, ErrorCode.PROTOCOL_ERROR)
+            self._broken(stream, ErrorCode.PROTOCOL_ERROR)
             return
         stream.h2.outbound_flow_control_window += increment
         if stream.h2.outbound_flow_control_window > MAX_WINDOW:
-            self._events.stream_broken(stream, ErrorCode.FLOW_CONTROL_ERROR)
+            self._broken(stream, ErrorCode.FLOW_CONTROL_ERROR)
             return
         stream.on_window()
 
@@ -314,6 +340,12 @@ class Inbound:
         elif kind == CONTINUATION:
             raise EngineError(ErrorCode.PROTOCOL_ERROR, "the peer continued a header block that has ended")
         else:
+            if kind == PING and not flags & ACK:
+                self._events.costly("pings", 1)
+            elif kind == SETTINGS and not flags & ACK:
+                self._events.costly("settings", 1)
+            else:
+                self._idle_frames += _RARE_WEIGHT
             for event in self._h2.receive_data(frame):
                 handler = _HANDLERS.get(type(event))
                 if handler is not None:
@@ -359,7 +391,9 @@ class Inbound:
         self._block += part
         self._block_frames += 1
         if self._block_frames > _MAX_CONTINUATIONS or len(self._block) > self._options.max_header_list_bytes:
-            raise EngineError(ErrorCode.ENHANCE_YOUR_CALM, "the peer sent too large headers")
+            raise EngineError(
+                ErrorCode.ENHANCE_YOUR_CALM, "the peer sent too large headers", limit="headers"
+            )
         if flags & END_HEADERS:
             self._in_header_block = False
             block, self._block = self._block, b""
@@ -372,6 +406,7 @@ class Inbound:
             raise EngineError(
                 ErrorCode.PROTOCOL_ERROR, f"the peer sent RST_STREAM on idle stream {stream_id}"
             )
+        self._events.costly("resets", 1)
         code = UINT32.unpack_from(frame, 9)[0]
         stream = self._live.get(stream_id)
         if stream is not None:

@@ -6,6 +6,10 @@ Apart from the session because callers choose these values and tests lower them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .floods import FloodLimits
 
 MIB = 1 << 20
 
@@ -66,3 +70,6 @@ class SessionOptions:
 
     max_backlog_bytes: int = 8 * MIB
     """Bytes that may wait for a peer that does not read, before the session is given up."""
+
+    floods: FloodLimits | None = None
+    """How many frames that only cost a peer may send; None holds it to nothing."""

@@ -1,4 +1,4 @@
-"""A ration of RST_STREAM frames: a burst, and then so many a second (protocol.md §12.10).
+"""A ration: a burst, and then so many a second, of RST_STREAM frames (protocol.md §12.10) or anything else.
 
 Apart from the session because a peer ends the whole session when the ration is exceeded, so the
 arithmetic deserves tests of its own.
@@ -10,18 +10,20 @@ from __future__ import annotations
 class Ration:
     """A token bucket; times are seconds of any steady clock."""
 
+    __slots__ = ("_most", "_per_second", "_tokens", "_updated")
+
     def __init__(self, burst: int, per_second: float, now: float) -> None:
         self._most = max(1.0, float(burst))
         self._per_second = per_second
         self._tokens = float(burst)
         self._updated = now
 
-    def take(self, now: float) -> bool:
-        """Whether one more may leave now; if so, it is counted."""
+    def take(self, now: float, count: int = 1) -> bool:
+        """Whether so many more may pass now; if so, they are counted."""
         self._refill(now)
-        if self._tokens < 1.0:
+        if self._tokens < count:
             return False
-        self._tokens -= 1.0
+        self._tokens -= count
         return True
 
     def wait_seconds(self, now: float) -> float:

@@ -15,6 +15,7 @@ from .credit import Credit
 from .engine import Engine
 from .errors import ConnectionLost, ErrorCode, SessionClosing, StreamReset, TooManyStreams
 from .fields import FieldBlock, Fields
+from .floods import FloodGuard
 from .frames import EngineError
 from .options import SessionOptions
 from .records import pack_records
@@ -39,6 +40,7 @@ class Session:
         on_lost: Called once when the session is over, also after our own `close`.
         lost: Why the session is over, or None.
         closing: GOAWAY was sent or received: no new streams.
+        heard: Something came in; whoever watches for silence sets it back.
         last_rtt: Round trip of the last PING in seconds, or None.
         credit: Flow-control credit for what the peer sends.
     """
@@ -54,6 +56,7 @@ class Session:
         self.closing = False
         self.last_rtt: float | None = None
         self.settings_seen = False
+        self.heard = True
         self.touched: list[Stream] = []
         self.engine = Engine(is_client, options, self)
         self.sender = Sender(self)
@@ -69,6 +72,8 @@ class Session:
         self._watchers: list[asyncio.Future[None]] = []
         self._settings_waiter: asyncio.Future[None] | None = None
         self._goaway_code = 0
+        self._sent_bytes = 0
+        self._guard = FloodGuard(options.floods) if options.floods is not None else None
 
     # --- Facts ----------------------------------------------------------------------------
 
@@ -185,11 +190,12 @@ class Session:
             self.sender.pump()
 
     def _write_out(self) -> None:
+        self._sent_bytes += self.engine.out_bytes
         frames = self.engine.take_output()
         if frames:
             self._transport.write(pack_records(frames))
             if self._transport.backlog > self.options.max_backlog_bytes:
-                self.abort("the other end does not read")
+                self.abort("the other end does not read", limit="backlog")
 
     def pause_writing(self) -> None:
         """The transport's buffer is full: bodies wait."""
@@ -215,6 +221,7 @@ class Session:
         """Plaintext of one transport read; listeners run when all of it was understood (§5)."""
         if self.lost is not None:
             return
+        self.heard = True
         self._reading = True
         failure: EngineError | None = None
         try:
@@ -225,7 +232,7 @@ class Session:
         self._reading = False
         if failure is not None:
             self._write_out()
-            self._lose(failure.reason)
+            self._lose(failure.reason, failure.limit)
             self._transport.close(self.options.close_timeout_seconds)
             return
         if self.sender.waiting:
@@ -280,6 +287,15 @@ class Session:
             stream.touch()
             self.reset_stream(stream, code)
 
+    def costly(self, what: str, count: int) -> None:
+        """Engine: frames that only cost; raises `EngineError` when a peer sends too many (see `floods`)."""
+        if self._guard is None:
+            return
+        if what == "idle_frames":
+            self._guard.count_idle(count, self._sent_bytes, self.loop.time())
+        else:
+            self._guard.count(what, count, self.loop.time())
+
     def connection_window_opened(self) -> None:
         """Engine: the connection has more window; writers are served at the end of the read."""
 
@@ -323,6 +339,12 @@ class Session:
         finally:
             self._pings.pop(opaque, None)
 
+    def probe(self) -> None:
+        """Sends a PING that nobody waits for: what comes back is `heard`."""
+        if self.lost is None:
+            self.engine.ping(bytes(8))
+            self.wrote()
+
     def ping_answered(self, opaque: bytes) -> None:
         """Engine: the answer to a PING."""
         started, future = self._pings.get(opaque, (0.0, None))
@@ -354,23 +376,25 @@ class Session:
             self.engine.goaway(code)
             self.wrote()
 
-    async def close(self, code: int = ErrorCode.NO_ERROR, reason: str = "the session was closed") -> None:
+    async def close(
+        self, code: int = ErrorCode.NO_ERROR, reason: str = "the session was closed", limit: str = ""
+    ) -> None:
         """An orderly end (protocol.md §12.8). Streams that are open fail with ConnectionLost.
 
         Sends GOAWAY, TLS close_notify and the end of the TCP stream, then reads and drops until the
-        other end closes, at most `close_timeout_seconds`.
+        other end closes, at most `close_timeout_seconds`. `limit` names the one that the peer exceeded.
         """
         if self.lost is None:
             self.closing = True
             self.engine.goaway(code)
             self._write_out()
-            self._lose(reason)
+            self._lose(reason, limit)
             self._transport.close(self.options.close_timeout_seconds)
         await self._transport.wait_closed()
 
-    def abort(self, reason: str) -> None:
+    def abort(self, reason: str, limit: str = "") -> None:
         """Ends the connection now, without the courtesies of `close`."""
-        self._lose(reason)
+        self._lose(reason, limit)
         self._transport.abort()
 
     async def wait_lost(self) -> None:
@@ -384,16 +408,16 @@ class Session:
                 if future in self._watchers:
                     self._watchers.remove(future)
 
-    def connection_lost(self, reason: str) -> None:
+    def connection_lost(self, reason: str, limit: str = "") -> None:
         """The transport has ended, or the other end has."""
         if self._goaway_code:
             reason = f"{reason}, and said why: {ErrorCode.name_of(self._goaway_code)}"
-        self._lose(reason)
+        self._lose(reason, limit)
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self, reason: str, limit: str = "") -> None:
         if self.lost is not None:
             return
-        error = self.lost = ConnectionLost(reason)
+        error = self.lost = ConnectionLost(reason, limit)
         self.credit.stop()
         self._resets.stop()
         for _, ping in self._pings.values():

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 StreamError = StreamReset | ConnectionLost
 
+_JOINED_BYTES = 4_096
+"""Chunks up to this size are joined while many wait: an object for each byte costs fifty times as much."""
+_MANY_CHUNKS = 32
+
 
 class Stream:
     """A stream of a `Session`. Not made by callers: see `Session.open` and `Session.on_stream`.
@@ -73,7 +77,7 @@ class Stream:
         self.write_ended = False
         self.unread = 0
         self.last_read = 0.0  # kept only while the session holds too much unread data
-        self._chunks: deque[bytes] | None = None
+        self._chunks: deque[bytes | bytearray] | None = None
         self.credit = 0
         self._discarding = False
         self._touched = False
@@ -105,7 +109,7 @@ class Stream:
         chunks = self._chunks
         if not chunks:
             return b""
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        data = bytes(chunks[0]) if len(chunks) == 1 else b"".join(chunks)
         self._chunks = None
         self.session.credit.consumed(self, self.unread)
         return data
@@ -115,7 +119,7 @@ class Stream:
         chunks = self._chunks
         if not chunks:
             return b""
-        data = chunks.popleft()
+        data = bytes(chunks.popleft())
         self.session.credit.consumed(self, len(data))
         return data
 
@@ -135,7 +139,7 @@ class Stream:
                 return b""
             await self._wait_readable()
 
-    def _next(self, chunks: deque[bytes], limit: int) -> bytes:
+    def _next(self, chunks: deque[bytes | bytearray], limit: int) -> bytes:
         if self.unread <= limit:
             return self.take()
         first = chunks.popleft()
@@ -143,14 +147,14 @@ class Stream:
             chunks.appendleft(first[limit:])
             first = first[:limit]
         else:
-            parts = [first]
+            parts: list[bytes | bytearray] = [first]
             size = len(first)
             while chunks and size + len(chunks[0]) <= limit:
                 parts.append(chunks.popleft())
                 size += len(parts[-1])
             first = b"".join(parts) if len(parts) > 1 else first
         self.session.credit.consumed(self, len(first))
-        return first
+        return bytes(first)
 
     async def wait_fields(self) -> Fields:
         """The peer's fields, once they are there. Raises as `read` does."""
@@ -285,8 +289,10 @@ class Stream:
             self.unread += flow_bytes
             if self._chunks is None:
                 self._chunks = deque((data,))
-            else:
+            elif len(self._chunks) < _MANY_CHUNKS or len(data) > _JOINED_BYTES:
                 self._chunks.append(data)
+            else:
+                self._join(self._chunks, data)
             if flow_bytes != len(data):  # padding is nobody's to read
                 session.credit.consumed(self, flow_bytes - len(data))
         elif flow_bytes:
@@ -294,6 +300,15 @@ class Stream:
             session.credit.consumed(self, flow_bytes)
         if data or ended:
             self.touch()
+
+    @staticmethod
+    def _join(chunks: deque[bytes | bytearray], data: bytes) -> None:
+        """Adds a small chunk to many that wait already."""
+        last = chunks[-1]
+        if isinstance(last, bytearray) and len(last) <= _JOINED_BYTES:
+            last += data
+        else:
+            chunks.append(bytearray(data))
 
     def on_end(self) -> None:
         """The peer has ended its side with trailers, which nobody needs."""

@@ -25,6 +25,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from .door import Door
     from .session import Session
 
 _HUNG_UP = "the other end closed it"
@@ -99,6 +100,7 @@ class TlsTransport(asyncio.Protocol):
         address: str,
         server_hostname: str | None = None,
         server_side: bool = False,
+        door: Door | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[Session] = self._loop.create_future()
@@ -108,6 +110,7 @@ class TlsTransport(asyncio.Protocol):
         self._outgoing = ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)
         self._make_session = make_session
+        self._door = door
         self._session: Session | None = None
         self._state = _State.CONNECTING
         self._tcp: asyncio.Transport | None = None
@@ -154,6 +157,9 @@ class TlsTransport(asyncio.Protocol):
         if sock is not None:
             _tune(sock)
         self.address = self.address or at(*self.peer_address)
+        if self._door is not None and not self._door.admits(self, self.peer_address[0]):
+            self.turn_away()
+            return
         self._state = _State.HANDSHAKE
         self._handshake()
 
@@ -306,13 +312,18 @@ class TlsTransport(asyncio.Protocol):
             self._state = _State.CLOSING
             self._tcp.abort()
 
+    def turn_away(self) -> None:
+        """Ends TCP now, before there is a session; nobody is told."""
+        self.ready.cancel()
+        self.abort()
+
     def hurry(self, seconds: float) -> None:
         """Ends a connection on which the other end has not said anything yet, after so many seconds."""
         if self._state is _State.HANDSHAKE:
             self._fail_handshake(ConnectTimeout(self.address, seconds))
             self.abort()
         elif self._session is not None and not self._session.settings_seen:
-            self._lose(f"the other end said nothing within {seconds:g} s")
+            self._lose(f"the other end said nothing within {seconds:g} s", limit="handshake")
             self.abort()
 
     def before_settings(self, reason: str) -> ConnectError:
@@ -331,9 +342,9 @@ class TlsTransport(asyncio.Protocol):
         if self._tcp is not None:
             await asyncio.shield(self._closed)
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self, reason: str, limit: str = "") -> None:
         if self._session is not None:
-            self._session.connection_lost(reason)
+            self._session.connection_lost(reason, limit)
 
 
 def _reason(error: Exception | None) -> str:
