@@ -1,8 +1,8 @@
-"""A Host as a process, for `bench.host` to measure: uvloop, the defaults, one line once it listens.
+"""A Host as a process, to be measured and attacked: uvloop, the defaults, one line once it listens.
 
     .venv/bin/python -m bench.host_process --cert host.pem --key host-key.pem
 
-Prints events as the Node Host does, one JSON object a line; SIGTERM closes it.
+Prints events as the Node Host does, one JSON object a line, with `--events` all of them; SIGTERM closes it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ async def main(arguments: argparse.Namespace) -> None:
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     host = create_verser_host(port=arguments.port, tls_cert_file=arguments.cert, tls_key_file=arguments.key)
+    if arguments.events:
+        host.on_lifecycle(lambda event: print(json.dumps({"event": event.name, **event.fields}), flush=True))
     await host.start()
     print(json.dumps({"event": "listening", "port": host.port}), flush=True)
     await stopped.wait()
@@ -35,5 +37,6 @@ if __name__ == "__main__":
     parser.add_argument("--cert", required=True)
     parser.add_argument("--key", required=True)
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--events", action="store_true")
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(main(parser.parse_args()))

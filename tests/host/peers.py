@@ -197,6 +197,10 @@ class Lease:
         """The request that the Host writes; it must come in one piece."""
         async with asyncio.timeout(WAIT_SECONDS):
             data = await self.stream.read()
+        return self.parse(data)
+
+    def parse(self, data: bytes) -> RequestHead:
+        """The request head in what the Host wrote first."""
         head = self._parser.feed(data)
         assert isinstance(head, RequestHead), "the request head was split"
         self._rest = self._parser.rest

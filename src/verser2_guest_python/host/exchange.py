@@ -166,6 +166,9 @@ class Exchange:
                 elif lease.ended:
                     self._fail(StreamFailureError("The Guest ended the lease before it answered."))
             elif self._state is State.ANSWERING and self._downloader is None:
+                if lease.unread > CHUNK_BYTES and not self._broker.has_room(lease.unread):
+                    self._go_slowly(lease, b"", False)  # and keep no more than a chunk here
+                    return
                 data = lease.take()
                 end = lease.at_end
                 if data or end:
@@ -236,19 +239,31 @@ class Exchange:
         except Http2Error:
             self._check_broker()
             return
+        self._go_slowly(lease, data, end)
+
+    def _go_slowly(self, lease: Stream, data: bytes, end: bool) -> None:
         work = self._download_slowly(lease, data, end)
         self._downloader = self._services.tasks.spawn(work, "verser host: download")
 
     async def _download_slowly(self, lease: Stream, data: bytes, end: bool) -> None:
         broker = self._broker
+        seconds = self._services.limits.stalled_answer_seconds
         try:
-            await broker.write(data, end=end)
-            while not end:
+            while True:
+                async with asyncio.timeout(seconds):
+                    await broker.write(data, end=end)
+                if end:
+                    break
                 data = await lease.read(CHUNK_BYTES)
                 end = lease.at_end
+                if self._skip_body:
+                    data = b""
                 if not self._count(data, end):
                     return
-                await broker.write(data, end=end)
+        except TimeoutError:
+            self._downloader = None
+            self._cut(f"The Broker has taken nothing of the answer for {seconds:g} s.")
+            return
         except Http2Error:
             self._downloader = None
             if not self._check_broker():

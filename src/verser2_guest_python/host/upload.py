@@ -59,7 +59,10 @@ class Upload:
         if self.done or self._task is not None:
             return
         source = self._source
-        data = source.take() if source.unread <= DIRECT_BYTES else b""
+        size = source.unread
+        # What is taken here and finds no room has to be kept here: no more than a chunk.
+        direct = size <= CHUNK_BYTES or (size <= DIRECT_BYTES and self._lease.has_room(size + len(head)))
+        data = source.take() if direct else b""
         end = source.at_end
         self.bytes += len(data)
         if self._tap is not None and data:

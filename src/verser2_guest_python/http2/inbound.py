@@ -391,9 +391,7 @@ class Inbound:
         self._block += part
         self._block_frames += 1
         if self._block_frames > _MAX_CONTINUATIONS or len(self._block) > self._options.max_header_list_bytes:
-            raise EngineError(
-                ErrorCode.ENHANCE_YOUR_CALM, "the peer sent too large headers", limit="headers"
-            )
+            raise EngineError(ErrorCode.ENHANCE_YOUR_CALM, "the peer sent too large headers", limit="headers")
         if flags & END_HEADERS:
             self._in_header_block = False
             block, self._block = self._block, b""

@@ -51,19 +51,27 @@ class Sender:
         """Whether anybody waits for the connection or the transport."""
         return bool(self._heads or self._bodies)
 
+    def has_room(self, stream: Stream, size: int) -> bool:
+        """Whether nobody else waits, and windows and transport have room for so many bytes now."""
+        session = self._session
+        return not (
+            self._heads
+            or self._bodies
+            or not session.has_room
+            or size > stream.h2.outbound_flow_control_window
+            or size > self._engine.connection_window
+            or size > session.options.write_buffer_bytes
+        )
+
     def send_now(self, stream: Stream, data: bytes | memoryview, end: bool) -> bool:
-        """All of it now, if nobody else waits and windows and transport have the room."""
+        """All of it now, if there is room."""
         size = len(data)
         engine = self._engine
         if size:
-            if self._heads or self._bodies or not self._session.has_room:
-                return False
-            if size > stream.h2.outbound_flow_control_window or size > engine.connection_window:
+            if not self.has_room(stream, size):
                 return False
             limit = engine.max_payload
             if size > limit:
-                if size > self._session.options.write_buffer_bytes:
-                    return False
                 view = memoryview(data)
                 position = 0
                 while size - position > limit:

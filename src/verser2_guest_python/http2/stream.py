@@ -214,6 +214,10 @@ class Stream:
             return False
         return self.session.sender.send_now(self, data, end)
 
+    def has_room(self, size: int) -> bool:
+        """Whether `write_now` would take so many bytes now."""
+        return self._pending is None and self.session.sender.has_room(self, size)
+
     async def write(self, data: bytes | memoryview, *, end: bool = False, head: int = 0) -> None:
         """Writes bytes, waiting for windows and transport; with `end`, ends our side behind them.
 
