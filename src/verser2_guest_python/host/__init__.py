@@ -12,6 +12,7 @@
     forwarding      from a Broker's request to an exchange (§7)
     exchange        one request under way (§5, §7)
     upload          its body on the way to the Guest
+    download        the answer's body on the way to a Broker that reads slowly
     response        a Guest's envelope as an answer (§6, §13)
     websockets      from a Broker's WebSocket request to a bridge (§11)
     bridge          one WebSocket under way

@@ -22,6 +22,7 @@ from verser2_guest_python.errors import (
     VerserProtocolError,
 )
 from verser2_guest_python.host.answers import ERROR_STATUS, dismiss
+from verser2_guest_python.host.download import download
 from verser2_guest_python.host.leases import LeasePool
 from verser2_guest_python.host.response import Answer, read_answer
 from verser2_guest_python.host.services import ExchangeServices, staged
@@ -227,39 +228,30 @@ class Exchange:
 
     def _pass_on(self, lease: Stream, data: bytes, end: bool) -> None:
         """Passes on a piece of the answer's body."""
-        if self._skip_body:
-            data = b""
-        if not self._count(data, end) or not (data or end):
+        passing = self._count(data, end)
+        if passing is None or not (passing or end):
             return
         try:
-            if self._broker.write_now(data, end=end):
+            if self._broker.write_now(passing, end=end):
                 if end:
                     self._answered()
                 return
         except Http2Error:
             self._check_broker()
             return
-        self._go_slowly(lease, data, end)
+        self._go_slowly(lease, passing, end)
 
     def _go_slowly(self, lease: Stream, data: bytes, end: bool) -> None:
-        work = self._download_slowly(lease, data, end)
+        work = self._download(lease, data, end)
         self._downloader = self._services.tasks.spawn(work, "verser host: download")
 
-    async def _download_slowly(self, lease: Stream, data: bytes, end: bool) -> None:
-        broker = self._broker
+    async def _download(self, lease: Stream, data: bytes, end: bool) -> None:
         seconds = self._services.limits.stalled_answer_seconds
         try:
-            while True:
-                async with asyncio.timeout(seconds):
-                    await broker.write(data, end=end)
-                if end:
-                    break
-                data = await lease.read(CHUNK_BYTES)
-                end = lease.at_end
-                if self._skip_body:
-                    data = b""
-                if not self._count(data, end):
-                    return
+            if not await download(
+                lease, self._broker, data, end, stalled_seconds=seconds, passes=self._count
+            ):
+                return
         except TimeoutError:
             self._downloader = None
             self._cut(f"The Broker has taken nothing of the answer for {seconds:g} s.")
@@ -275,19 +267,21 @@ class Exchange:
         self._downloader = None
         self._answered()
 
-    def _count(self, data: bytes, end: bool) -> bool:
-        """Holds the app to the content-length that it announced (protocol.md §13)."""
+    def _count(self, data: bytes, end: bool) -> bytes | None:
+        """Holds the app to the content-length that it announced (protocol.md §13): what passes, or None."""
+        if self._skip_body:
+            return b""
         size = len(data)
         self._bytes_out += size
         left = self._left
         if left is None:
-            return True
+            return data
         left -= size
         self._left = left
         if left >= 0 and not (end and left):
-            return True
+            return data
         self._cut(f"The app sent {'more' if left < 0 else 'fewer'} bytes than its content-length says.")
-        return False
+        return None
 
     def _answered(self) -> None:
         """The Broker has the whole answer. The rest of its upload may still pass, for a moment."""

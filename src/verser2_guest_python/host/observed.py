@@ -57,7 +57,7 @@ class ObservedExchange(Exchange):
         self._watch.answered(answer.status, answer.fields)
         super()._answer(lease, answer, body)
 
-    def _count(self, data: bytes, end: bool) -> bool:
+    def _count(self, data: bytes, end: bool) -> bytes | None:
         self._watch.response_body(data)
         return super()._count(data, end)
 

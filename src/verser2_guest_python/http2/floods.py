@@ -63,8 +63,15 @@ class FloodGuard:
         self._rations: dict[str, Ration] = {}
         self._earned = 0
 
-    def count(self, what: str, number: int, now: float) -> None:
-        """So many came, of what a field of `FloodLimits` names; raises `EngineError` when it is too much."""
+    def count(self, what: str, number: int, sent_bytes: int, now: float) -> None:
+        """So many came, of what a field of `FloodLimits` names; raises `EngineError` when it is too much.
+
+        `sent_bytes` is what has been sent to the peer up to now.
+        """
+        if what == "idle_frames":
+            used = min(number, sent_bytes // BYTES_FOR_AN_IDLE_FRAME - self._earned)
+            self._earned += used
+            number -= used
         ration = self._rations.get(what)
         if ration is None:
             pace: Pace = getattr(self._limits, what)
@@ -73,11 +80,3 @@ class FloodGuard:
             raise EngineError(
                 ErrorCode.ENHANCE_YOUR_CALM, f"the peer sent too many {_WORDS[what]}", limit=what
             )
-
-    def count_idle(self, number: int, sent_bytes: int, now: float) -> None:
-        """So many idle frames came, and so many bytes have been sent to the peer up to now."""
-        allowed = sent_bytes // BYTES_FOR_AN_IDLE_FRAME - self._earned
-        used = min(number, allowed)
-        self._earned += used
-        if number > used:
-            self.count("idle_frames", number - used, now)

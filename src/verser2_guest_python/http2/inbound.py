@@ -50,6 +50,7 @@ from .frames import (
     EngineError,
     EngineStream,
 )
+from .header_block import HeaderBlock, without_priority
 from .options import DEFAULT_WINDOW_BYTES
 
 if TYPE_CHECKING:
@@ -68,13 +69,11 @@ _RESPONSE = HeaderValidationFlags(
 
 
 _ILLEGAL_IN_VALUE = re.compile(rb"[\x00\r\n]").search  # RFC 9113 §8.2.1
-_MAX_CONTINUATIONS = 64
 _COUNTED_TOGETHER = 1_000  # idle frames, see `floods`
 _SMALL_BYTES = 256  # a late DATA frame of less is no use to anybody
 # What an idle frame costs, beside an empty DATA frame
 _RARE_WEIGHT = 4
 _LATE_FIELDS_WEIGHT = 10
-_PRIORITY_BYTES = 5
 
 
 class Inbound:
@@ -88,11 +87,7 @@ class Inbound:
         self._live = engine.live
         self._is_client = engine.is_client
         self._buffer = b""
-        self._in_header_block = False
-        self._block = b""  # of the header block that comes in several frames
-        self._block_frames = 0
-        self._block_stream = 0
-        self._block_ends = False
+        self._block: HeaderBlock | None = None  # that is not whole yet
         self._settings_acknowledged = False
         self._preface_seen = engine.is_client
         self._idle_frames = 0
@@ -137,8 +132,8 @@ class Inbound:
             if stop > end:
                 break
             stream_id &= ID_MASK
-            if self._in_header_block:
-                self._continuation(data[start:stop], kind, flags, stream_id)
+            if self._block is not None:
+                self._continuation(self._block, data[start:stop], kind, flags, stream_id)
             elif kind == DATA and not flags & PADDED:
                 stream = live.get(stream_id)
                 if stream is None:
@@ -370,32 +365,18 @@ class Inbound:
             self._data(stream, payload, size, flags & END_STREAM)
 
     def _header_block(self, block: bytes, flags: int, stream_id: int) -> None:
-        """HEADERS that are padded, have a priority (RFC 9113 §5.3.2: ignored), or are continued."""
-        if flags & PRIORITY:
-            if len(block) < _PRIORITY_BYTES:
-                raise EngineError(ErrorCode.FRAME_SIZE_ERROR, "the peer sent HEADERS without their priority")
-            block = block[_PRIORITY_BYTES:]
+        """HEADERS that are padded, have a priority, or are continued."""
+        block = without_priority(block, flags)
         if flags & END_HEADERS:
             self._headers(block, stream_id, bool(flags & END_STREAM))
-            return
-        self._in_header_block = True
-        self._block = block
-        self._block_frames = 0
-        self._block_stream = stream_id
-        self._block_ends = bool(flags & END_STREAM)
+        else:
+            self._block = HeaderBlock(block, flags, stream_id, self._options.max_header_list_bytes)
 
-    def _continuation(self, part: bytes, kind: int, flags: int, stream_id: int) -> None:
-        """More of a header block; nothing else may come before its end (RFC 9113 §6.10)."""
-        if kind != CONTINUATION or stream_id != self._block_stream:
-            raise EngineError(ErrorCode.PROTOCOL_ERROR, "the peer did not end a header block")
-        self._block += part
-        self._block_frames += 1
-        if self._block_frames > _MAX_CONTINUATIONS or len(self._block) > self._options.max_header_list_bytes:
-            raise EngineError(ErrorCode.ENHANCE_YOUR_CALM, "the peer sent too large headers", limit="headers")
-        if flags & END_HEADERS:
-            self._in_header_block = False
-            block, self._block = self._block, b""
-            self._headers(block, stream_id, self._block_ends)
+    def _continuation(self, block: HeaderBlock, part: bytes, kind: int, flags: int, stream_id: int) -> None:
+        whole = block.add(part, kind, flags, stream_id)
+        if whole is not None:
+            self._block = None
+            self._headers(whole, stream_id, block.ends)
 
     def _reset_received(self, frame: bytes, stream_id: int) -> None:
         if len(frame) != 13:

@@ -7,7 +7,6 @@ loop produces leaves in one flush (protocol.md §12.5). Reading never waits for 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from .fields import FieldBlock, Fields
 from .floods import FloodGuard
 from .frames import EngineError
 from .options import SessionOptions
+from .pings import Pings
 from .records import pack_records
 from .resets import Resets
 from .sending import Sender
@@ -41,7 +41,6 @@ class Session:
         lost: Why the session is over, or None.
         closing: GOAWAY was sent or received: no new streams.
         heard: Something came in; whoever watches for silence sets it back.
-        last_rtt: Round trip of the last PING in seconds, or None.
         credit: Flow-control credit for what the peer sends.
     """
 
@@ -54,7 +53,6 @@ class Session:
         self.on_lost: Callable[[ConnectionLost], None] | None = None
         self.lost: ConnectionLost | None = None
         self.closing = False
-        self.last_rtt: float | None = None
         self.settings_seen = False
         self.heard = True
         self.touched: list[Stream] = []
@@ -67,8 +65,7 @@ class Session:
         self._reading = False
         self._flush_planned = False
         self._paused = False
-        self._pings: dict[bytes, tuple[float, asyncio.Future[float]]] = {}
-        self._ping_count = 0
+        self._pings = Pings(self)
         self._watchers: list[asyncio.Future[None]] = []
         self._settings_waiter: asyncio.Future[None] | None = None
         self._goaway_code = 0
@@ -91,6 +88,11 @@ class Session:
     def tls_version(self) -> str:
         """For example `TLSv1.3`."""
         return self._transport.tls_version
+
+    @property
+    def last_rtt(self) -> float | None:
+        """Round trip of the last PING in seconds, or None."""
+        return self._pings.last_rtt
 
     @property
     def open_streams(self) -> int:
@@ -289,12 +291,8 @@ class Session:
 
     def costly(self, what: str, count: int) -> None:
         """Engine: frames that only cost; raises `EngineError` when a peer sends too many (see `floods`)."""
-        if self._guard is None:
-            return
-        if what == "idle_frames":
-            self._guard.count_idle(count, self._sent_bytes, self.loop.time())
-        else:
-            self._guard.count(what, count, self.loop.time())
+        if self._guard is not None:
+            self._guard.count(what, count, self._sent_bytes, self.loop.time())
 
     def connection_window_opened(self) -> None:
         """Engine: the connection has more window; writers are served at the end of the read."""
@@ -325,32 +323,15 @@ class Session:
             ConnectionLost: the session is over.
             TimeoutError: no answer within `timeout` seconds.
         """
-        if self.lost is not None:
-            raise self.lost.with_traceback(None)
-        self._ping_count += 1
-        opaque = self._ping_count.to_bytes(8, "big")
-        future: asyncio.Future[float] = self.loop.create_future()
-        self._pings[opaque] = (time.perf_counter(), future)  # uvloop's clock ticks in milliseconds
-        self.engine.ping(opaque)
-        self.wrote()
-        try:
-            async with asyncio.timeout(timeout):
-                return await future
-        finally:
-            self._pings.pop(opaque, None)
+        return await self._pings.round_trip(timeout)
 
     def probe(self) -> None:
         """Sends a PING that nobody waits for: what comes back is `heard`."""
-        if self.lost is None:
-            self.engine.ping(bytes(8))
-            self.wrote()
+        self._pings.send()
 
     def ping_answered(self, opaque: bytes) -> None:
         """Engine: the answer to a PING."""
-        started, future = self._pings.get(opaque, (0.0, None))
-        if future is not None and not future.done():
-            self.last_rtt = time.perf_counter() - started
-            future.set_result(self.last_rtt)
+        self._pings.answered(opaque)
 
     # --- The end --------------------------------------------------------------------------
 
@@ -420,9 +401,7 @@ class Session:
         error = self.lost = ConnectionLost(reason, limit)
         self.credit.stop()
         self._resets.stop()
-        for _, ping in self._pings.values():
-            if not ping.done():
-                ping.set_exception(error)
+        self._pings.fail(error)
         live = self.engine.live
         streams = [one for one in live.values() if isinstance(one, Stream) and not one.reset_pending]
         live.clear()

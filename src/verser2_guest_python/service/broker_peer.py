@@ -138,7 +138,9 @@ def _certificate_name(cert_file: str | None, pfx_file: str | None, pfx_password:
     from verser2_guest_python.http2.inspection import Unusable, pkcs12_as_pem
 
     try:
-        certificates, _ = pkcs12_as_pem(Path(pfx_file).read_bytes(), pfx_password, secrets.token_urlsafe().encode())
+        certificates, _ = pkcs12_as_pem(
+            Path(pfx_file).read_bytes(), pfx_password, secrets.token_urlsafe().encode()
+        )
     except (Unusable, OSError):
         return None
     return common_name_in(certificates)
