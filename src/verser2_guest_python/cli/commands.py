@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
     {
         "serve": ("serve", "serve", "Serve an app: `verser2-guest APP` for short."),
         "dev": ("dev", "dev", "Serve an app with a Host of its own on this machine."),
+        "host": ("host", "host", "Run a Host: Guests and Brokers dial it."),
         "broker": ("broker", "broker", "Send a request to an app through a Host."),
         "config": ("config", "config", "Show and check settings."),
         "completion": ("completion", "completion", "Have the shell complete commands and options."),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -32,6 +33,8 @@ _NOTES: Final[Mapping[str, str]] = MappingProxyType(
         )
     }
 )
+
+_AS_IN_THE_TABLE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def above_zero(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
@@ -70,15 +73,21 @@ class GroupedCommand(click.Command):
 
 
 def setting_options(
-    keys: Iterable[str], *, optional: frozenset[str] = frozenset(), hidden: frozenset[str] = frozenset()
+    keys: Iterable[str],
+    *,
+    optional: frozenset[str] = frozenset(),
+    hidden: frozenset[str] = frozenset(),
+    sentences: Mapping[str, str] = _AS_IN_THE_TABLE,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Gives a command the options with these keys.
 
-    Those in `optional` are not shown as required, those in `hidden` are not shown at all.
+    Those in `optional` are not shown as required, those in `hidden` are not shown at all. `sentences`
+    replace those of the table, by key, where a setting means something else to this command.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options(keys)):
+        for listed in reversed(options(keys)):
+            option = replace(listed, sentence=sentences.get(listed.key, listed.sentence))
             is_required = option.required and option.key not in optional
             function = _decorator(option, is_required=is_required, hidden=option.key in hidden)(function)
         return function

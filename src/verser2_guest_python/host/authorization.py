@@ -24,6 +24,9 @@ from verser2_guest_python.wire.registration import GUEST
 MAX_DOMAINS_OF_A_NAME: Final = 10_000
 """How many domains one certificate's name can own on a Host without a policy."""
 
+IDENTITY_KEY: Final = "identity"
+"""In the context of a refusal, for the log alone: who was refused, and by which entries."""
+
 _MAX_JUDGEMENTS: Final = 1_024
 _SHOWN_DOMAINS: Final = 5
 
@@ -186,18 +189,18 @@ class ByPolicy(Authorization):
 
     def admit(self, applicant: Applicant) -> Grant:
         permissions = _as_tuple(self._policy(applicant))
-        who, role, peer_id = str(applicant.identity), applicant.role, applicant.peer_id
+        role, peer_id = applicant.role, applicant.peer_id
         if not permissions:
             raise AuthorizationDeniedError(_unknown(applicant))
-        fitting = [one for one in permissions if role in one.roles]
+        of_role = [one for one in permissions if role in one.roles]
+        if not of_role:
+            raise _not_let(applicant, permissions, f"register as a {role}")
+        fitting = [one for one in of_role if one.lets_in(applicant.identity, role, peer_id)]
         if not fitting:
-            raise AuthorizationDeniedError(f"The policy does not let {who} register as a {role}.")
-        fitting = [one for one in fitting if one.lets_in(applicant.identity, role, peer_id)]
-        if not fitting:
-            raise AuthorizationDeniedError(f"The policy does not let {who} register under the id {peer_id}.")
+            raise _not_let(applicant, of_role, f"register under the id {peer_id}")
         wrong = [domain for domain in applicant.domains if not any(one.lets_serve(domain) for one in fitting)]
         if wrong:
-            raise AuthorizationDeniedError(f"The policy does not let {who} register {_listed(wrong)}.")
+            raise _not_let(applicant, fitting, f"register {_listed(wrong)}")
         return PolicyGrant(applicant, tuple(fitting))
 
 
@@ -208,9 +211,7 @@ class PolicyGrant(Grant):
 
     def __init__(self, applicant: Applicant, permissions: tuple[Permissions, ...]) -> None:
         self.identity = applicant.identity
-        self.who = str(applicant.identity)
-        if named := ", ".join(one.name for one in permissions if one.name):
-            self.who += f" ({named})"
+        self.who = _named(applicant.identity, permissions)
         self._peer_id = applicant.peer_id
         self._permissions = () if applicant.role == GUEST else permissions
         self._judgements: dict[tuple[str, str], bool] = {}
@@ -268,6 +269,19 @@ def is_loopback(address: str) -> bool:
     if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
         return parsed.ipv4_mapped.is_loopback
     return parsed.is_loopback
+
+
+def _named(identity: Identity, permissions: Iterable[Permissions]) -> str:
+    """A peer for the log, with the entries that are for it."""
+    names = ", ".join(dict.fromkeys(one.name for one in permissions if one.name))
+    return f"{identity} ({names})" if names else str(identity)
+
+
+def _not_let(applicant: Applicant, by: Iterable[Permissions], what: str) -> AuthorizationDeniedError:
+    """The peer is told in its own terms; `context`, for the log, also says which entries were asked."""
+    error = AuthorizationDeniedError(f"The policy does not let {applicant.identity} {what}.")
+    error.context[IDENTITY_KEY] = _named(applicant.identity, by)
+    return error
 
 
 def _unknown(applicant: Applicant) -> str:

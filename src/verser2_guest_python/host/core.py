@@ -61,6 +61,8 @@ class HostCore:
         self.forwarder = Forwarder(self.registry, self.exchanges, lease_seconds, self._on_denied)
         self.websockets = WebSocketForwarder(self.forwarder, self.exchanges)
         self.closing = False
+        self._close_by: asyncio.Timeout | None = None
+        self._at_most = float("inf")
         self._events = events
         self._sessions: set[PeerSession] = set()
         self._turned_away = 0
@@ -111,6 +113,7 @@ class HostCore:
             address=caller.address,
             peer=caller.peer.id if caller.peer is not None else None,
             role=caller.peer.role if caller.peer is not None else None,
+            identity=caller.peer.grant.who if caller.peer is not None else None,
             reason=error.reason,
             limit=error.limit or None,
         )
@@ -125,14 +128,18 @@ class HostCore:
             caller.session.goaway()
         for bridge in list(self.exchanges.bridges):
             bridge.go_away()
-        if self.exchanges.active and timeout > 0:
+        if self.exchanges.active and min(timeout, self._at_most) > 0:
+            started = self.exchanges.loop.time()
             try:
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(min(timeout, self._at_most)) as self._close_by:
                     await self.exchanges.wait_idle()
             except TimeoutError:
+                seconds = self.exchanges.loop.time() - started
                 self.tell(
-                    "cut-off", requests=self.exchanges.active, reason=f"not finished within {timeout:g} s"
+                    "cut-off", requests=self.exchanges.active, reason=f"not finished within {seconds:.3g} s"
                 )
+            finally:
+                self._close_by = None
         self.registry.close()
         closings = [asyncio.ensure_future(caller.session.close(reason=reason)) for caller in self._sessions]
         try:
@@ -143,6 +150,13 @@ class HostCore:
                 closing.cancel()
             await asyncio.gather(*closings, return_exceptions=True)
             await self.tasks.close()
+
+    def hurry(self, timeout: float) -> None:
+        """The Host closes, and what is under way gets so many seconds from now, if it had more."""
+        self._at_most = min(self._at_most, timeout)
+        by = self._close_by
+        if by is not None and (when := by.when()) is not None and not by.expired():
+            by.reschedule(min(when, self.exchanges.loop.time() + timeout))
 
     def _on_route(self, event: LifecycleEvent) -> None:
         self.tell("route", change=event.type, peer=event.target_id, domain=event.domain, reason=event.reason)

@@ -20,8 +20,9 @@ EventValue = str | int | float | bool | None | list[str]
 class HostEvent:
     """Something happened to the Host or a peer.
 
-    Names: `listening`, `registered`, `refused`, `disconnected`, `revoked`, `route`, `handshake-failed`,
-    `internal-error`, `closed`. `fields` hold what belongs to it, such as `peer`, `role`, `reason`.
+    Names: `listening`, `registered`, `refused`, `denied`, `disconnected`, `revoked`, `route`,
+    `handshake-failed`, `certificates-reloaded`, `cut-off`, `internal-error`, `closed`.
+    `fields` hold what belongs to it, such as `peer`, `role`, `reason`.
     """
 
     name: str

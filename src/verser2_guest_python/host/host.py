@@ -7,10 +7,9 @@ become sentences here.
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -18,14 +17,13 @@ from verser2_guest_python.errors import VerserConfigurationError, VerserUsageErr
 from verser2_guest_python.host.authorization import Authorization, choose_authorization
 from verser2_guest_python.host.core import HostCore
 from verser2_guest_python.host.events import HostEvent, Listeners, RequestRecord
+from verser2_guest_python.host.files import FilePath, HostFiles
 from verser2_guest_python.host.identity import load_parser
 from verser2_guest_python.host.limits import HostLimits
 from verser2_guest_python.host.observing import HostObserver, Observation
 from verser2_guest_python.host.policy import PolicyEntry, PolicyFunction
-from verser2_guest_python.http2 import CredentialsError, Listener, SessionOptions, listen, server_context
+from verser2_guest_python.http2 import Listener, SessionOptions, listen
 from verser2_guest_python.wire.routes import Route
-
-FilePath = str | os.PathLike[str]
 
 DEFAULT_LEASE_TIMEOUT_SECONDS = 5.0
 DEFAULT_DEGRADED_TIMEOUT_SECONDS = 5.0
@@ -60,34 +58,6 @@ class GuestStats:
     queued_requests: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """The Host's identity, and whom it trusts. Passwords never show in `repr`."""
-
-    cert_file: FilePath | None
-    key_file: FilePath | None
-    key_password: str | None = field(repr=False)
-    pfx_file: FilePath | None
-    pfx_password: str | None = field(repr=False)
-    client_ca_file: FilePath | None
-    require_client_certificate: bool
-
-    def context(self) -> ssl.SSLContext:
-        """A fresh server context; raises `VerserConfigurationError` that names the file."""
-        try:
-            return server_context(
-                cert_file=self.cert_file,
-                key_file=self.key_file,
-                key_password=self.key_password,
-                pfx_file=self.pfx_file,
-                pfx_password=self.pfx_password,
-                client_ca_file=self.client_ca_file,
-                require_client_certificate=self.require_client_certificate,
-            )
-        except CredentialsError as error:
-            raise VerserConfigurationError(str(error)) from error
-
-
 class _Run:
     """A Host between its start and its end."""
 
@@ -119,7 +89,7 @@ class VerserHost:
         *,
         address: str,
         port: int,
-        files: _Files,
+        files: HostFiles,
         lease_timeout: float,
         degraded_timeout: float,
         limits: HostLimits,
@@ -137,6 +107,7 @@ class VerserHost:
         self._events: Listeners[HostEvent] = Listeners()
         self._records: Listeners[RequestRecord] = Listeners()
         self._observation = Observation()
+        self._tls: ssl.SSLContext | None = None
         self._run: _Run | None = None
 
     # --- Life -----------------------------------------------------------------------------
@@ -159,14 +130,14 @@ class VerserHost:
             records=self._records,
             observation=self._observation,
         )
-        tls = self._files.context()
+        self._tls = self._files.context()
         if self._files.client_ca_file is not None:
             load_parser()
         try:
             listener = await listen(
                 self._address,
                 self._given_port,
-                tls=tls,
+                tls=self._context,
                 on_session=core.accept,
                 options=self._limits.session_options(self._session_options),
                 limits=self._limits.door(),
@@ -184,19 +155,41 @@ class VerserHost:
         self._run = _Run(core, listener)
         core.tell("listening", address=self._address, port=self.port, url=self.url)
 
+    def reload_certificates(self) -> None:
+        """Reads the files of certificates, keys and authorities anew; sessions that are there go on.
+
+        New sessions are made with what is in the files now. `certificates-reloaded` is told.
+
+        Raises:
+            VerserConfigurationError: a file cannot be used; what was there before stays in use.
+
+        Example:
+            loop.add_signal_handler(signal.SIGHUP, host.reload_certificates)
+        """
+        self._tls = self._files.context()
+        if self._run is not None:
+            self._run.core.tell("certificates-reloaded")
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = self._files.context()
+        return self._tls
+
     async def close(
         self, reason: str = "the Host is closing", timeout: float = DEFAULT_CLOSE_TIMEOUT_SECONDS
     ) -> None:
         """Stops: takes no new sessions and streams, finishes requests under way, closes every session.
 
-        Requests that take longer than `timeout` seconds are cut off; 0 cuts them off at once. Does
-        nothing for a Host that is closed, or never was started.
+        Requests that take longer than `timeout` seconds are cut off; 0 cuts them off at once. Called again
+        it may leave less time, never more. Does nothing for a Host that is closed, or never was started.
         """
         run = self._run
         if run is None:
             return
         if run.closing is None:
             run.closing = asyncio.ensure_future(run.close(reason, timeout))
+        else:
+            run.core.hurry(timeout)
         await asyncio.shield(run.closing)
 
     async def serve_forever(self) -> None:
@@ -371,7 +364,7 @@ def create_verser_host(
     return VerserHost(
         address=address,
         port=port,
-        files=_Files(
+        files=HostFiles(
             tls_cert_file,
             tls_key_file,
             tls_key_password,

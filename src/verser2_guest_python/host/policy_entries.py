@@ -7,7 +7,7 @@ whoever made it, with the entry's number and the nearest key that exists.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
@@ -33,11 +33,16 @@ _LIST_KEYS: Final = (
 POLICY_KEYS: Final = ("name", *_LIST_KEYS, TOKEN_FILE_KEY, TOKEN_SHA256_KEY)
 """All keys of an entry."""
 
+_NO_TABLES: Final = "The policy has to be a list of tables: write each as [[host.policy]]."
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 
-def read_policy(tables: object, *, directory: Path = Path()) -> tuple[PolicyEntry, ...]:
+def read_policy(
+    tables: object, *, directory: Path = Path(), place: Callable[[int], str] | None = None
+) -> tuple[PolicyEntry, ...]:
     """The entries of a policy; token files are read here, and named from `directory`.
+
+    `place` says where the entry of a number, from 1, stands, such as `host.toml:12`.
 
     Raises:
         VerserConfigurationError: an entry makes no sense, or a file cannot be read.
@@ -46,17 +51,21 @@ def read_policy(tables: object, *, directory: Path = Path()) -> tuple[PolicyEntr
         read_policy([{"cn": "shop-*", "domains": ["*.shop.test"]}])
     """
     if not isinstance(tables, Sequence) or isinstance(tables, str) or not tables:
-        raise VerserConfigurationError(
-            "The policy has to be a list of tables: write each as [[host.policy]]."
-        )
-    return tuple(_entry(table, number, directory) for number, table in enumerate(tables, start=1))
+        raise VerserConfigurationError(_NO_TABLES)
+    entries = []
+    for number, table in enumerate(tables, start=1):
+        try:
+            entries.append(_entry(table, number, directory))
+        except VerserConfigurationError as error:
+            if place is None:
+                raise
+            raise VerserConfigurationError(f"{place(number)}: {error.message}") from None
+    return tuple(entries)
 
 
 def _entry(table: object, number: int, directory: Path) -> PolicyEntry:
     if not isinstance(table, Mapping):
-        raise VerserConfigurationError(
-            "The policy has to be a list of tables: write each as [[host.policy]]."
-        )
+        raise VerserConfigurationError(_NO_TABLES)
     name = table.get("name", "")
     where = f"[[host.policy]] {name if isinstance(name, str) and name else f'#{number}'}"
     for key in table:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from verser2_guest_python.errors import AuthorizationDeniedError, InvalidRegistrationError
+from verser2_guest_python.errors import AuthorizationDeniedError, InvalidRegistrationError, VerserError
 from verser2_guest_python.host.answers import error_mark
-from verser2_guest_python.host.authorization import Applicant, Grant
+from verser2_guest_python.host.authorization import IDENTITY_KEY, Applicant, Grant
 from verser2_guest_python.host.bodies import read_body
 from verser2_guest_python.host.control import ControlStream
 from verser2_guest_python.host.identity import read_identity
@@ -56,7 +56,7 @@ async def register(caller: PeerSession, stream: Stream) -> None:
             await core.takeover.make_way(applicant.peer_id, applicant.role, grant, is_wanted)
             grant = core.authorization.admit(applicant)  # others have come in meanwhile
     except AuthorizationDeniedError as error:
-        _deny(caller, stream, applicant, error.message)
+        _deny(caller, stream, applicant, error)
         return
     if not is_wanted():
         return
@@ -95,9 +95,8 @@ def _applicant(caller: PeerSession, registration: Registration) -> Applicant:
     )
 
 
-def _deny(caller: PeerSession, stream: Stream, applicant: Applicant, reason: str) -> None:
+def _deny(caller: PeerSession, stream: Stream, applicant: Applicant, error: VerserError) -> None:
     """Refused by policy: the peer is told, and its session ends (protocol.md §2)."""
-    error = AuthorizationDeniedError(reason, context={"peerId": applicant.peer_id})
     core = caller.core
     core.answers.send_json(stream, _REFUSED_STATUS, encode_refusal(error), error_mark(error))
     core.tell(
@@ -105,10 +104,10 @@ def _deny(caller: PeerSession, stream: Stream, applicant: Applicant, reason: str
         address=caller.address,
         peer=applicant.peer_id,
         role=applicant.role,
-        identity=str(applicant.identity),
+        identity=error.context.get(IDENTITY_KEY, str(applicant.identity)),
         fingerprint=applicant.identity.fingerprint or None,
         code=error.code,
-        reason=reason,
+        reason=error.message,
     )
     caller.end("its registration was refused")
 

@@ -112,7 +112,7 @@ async def listen(
     address: str,
     port: int,
     *,
-    tls: ssl.SSLContext,
+    tls: ssl.SSLContext | Callable[[], ssl.SSLContext],
     on_session: Callable[[Session], None],
     options: SessionOptions = _DEFAULT_OPTIONS,
     on_error: Callable[[str, Exception], None] | None = None,
@@ -121,6 +121,7 @@ async def listen(
 ) -> Listener:
     """Listens for TLS HTTP/2 sessions; port 0 takes a free one.
 
+    `tls` may be a function that gives the context for each connection, so that it can change.
     `on_session` is called with each session once TLS is up, before any of its streams; `on_error`
     with the peer's address and the ConnectError of a handshake that failed. With `limits`, connections
     beyond them are closed before their handshake, and `on_refused` is told the peer's address and the
@@ -135,7 +136,8 @@ async def listen(
         return session
 
     def accept() -> TlsTransport:
-        transport = TlsTransport(tls, make_session, address="", server_side=True, door=door)
+        context = tls if isinstance(tls, ssl.SSLContext) else tls()
+        transport = TlsTransport(context, make_session, address="", server_side=True, door=door)
         deadline = loop.call_later(
             options.handshake_timeout_seconds, transport.hurry, options.handshake_timeout_seconds
         )

@@ -67,6 +67,8 @@ class Option:
 
 GROUP_APP: Final = "The app"
 GROUP_HOST: Final = "The Host"
+GROUP_LISTENING: Final = "Listening"
+GROUP_ADMISSION: Final = "Who may register"
 GROUP_TLS: Final = "TLS"
 GROUP_LEASES: Final = "Leases"
 GROUP_SESSION: Final = "Session"

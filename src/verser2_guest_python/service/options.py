@@ -65,6 +65,20 @@ SERVE_KEYS: Final = (
     *SOURCE_KEYS,
 )
 DEV_KEYS: Final = ("routed_domains", *APP_KEYS, *LOG_KEYS, *SOURCE_KEYS)
+HOST_KEYS: Final = (
+    "host.address",
+    "host.port",
+    "tls.cert_file",
+    "tls.key_file",
+    "tls.pfx_file",
+    "host.client_ca_file",
+    "host.allow_anonymous",
+    "host.lease_timeout",
+    "host.degraded_timeout",
+    "session.timeout_graceful_shutdown",
+    *LOG_KEYS,
+    *SOURCE_KEYS,
+)
 BROKER_KEYS: Final = (
     "host_url",
     "broker_id",

@@ -130,6 +130,12 @@ class LogSettings(_Group):
 class HostSettings(_Group):
     """A Host of one's own."""
 
+    address: Annotated[str, Field(min_length=1)] = _default("host.address")
+    port: Annotated[int, Field(ge=0, le=65_535)] = _default("host.port")
+    client_ca_file: Path | None = _default("host.client_ca_file")
+    allow_anonymous: bool = _default("host.allow_anonymous")
+    lease_timeout: Seconds = _default("host.lease_timeout")
+    degraded_timeout: Seconds = _default("host.degraded_timeout")
     policy: tuple[dict[str, Any], ...] = Field(
         default=(), description="Who may do what, an entry each: tables [[host.policy]] of a file."
     )

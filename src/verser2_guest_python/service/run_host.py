@@ -1,0 +1,167 @@
+"""The Host daemon: settings in, exit code out.
+
+Apart from `cli/`, which only parses. What can never work (certificates, the policy, the port) is told
+before the first line of the log, as one sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Final
+
+from verser2_guest_python.errors import VerserConfigurationError, VerserUsageError
+from verser2_guest_python.host.host import VerserHost, create_verser_host
+from verser2_guest_python.host.policy import Policy, PolicyEntry
+from verser2_guest_python.host.policy_entries import read_policy
+from verser2_guest_python.http2.credentials import credentials_warnings
+from verser2_guest_python.service.checks import plain
+from verser2_guest_python.service.event_loop import run_in_loop
+from verser2_guest_python.service.exit_codes import ExitCode
+from verser2_guest_python.service.host_access_log import HostAccessLog
+from verser2_guest_python.service.host_log import HostLog
+from verser2_guest_python.service.logs import Logs, set_up_logs
+from verser2_guest_python.service.options import OPTIONS
+from verser2_guest_python.service.settings import Settings, settings_from
+from verser2_guest_python.service.signals import StopSignals
+from verser2_guest_python.service.sources import Sources
+
+DISTRIBUTION: Final = "verser2-guest-python"
+POLICY_KEY: Final = "host.policy"
+
+
+def run_host(sources: Sources) -> int:
+    """Runs the Host that the settings describe until a signal says otherwise; returns the exit code.
+
+    Raises `VerserError` for what failed before the first line of the log.
+    """
+    settings = settings_from(sources)
+    policy = policy_of(settings, sources)
+    host = make_host(settings, policy)
+    return run_in_loop(_run(host, settings, policy, set_up_logs(settings.log)))
+
+
+def policy_of(settings: Settings, sources: Sources) -> tuple[PolicyEntry, ...] | None:
+    """The policy in the file of settings; raises `VerserConfigurationError` that names the line."""
+    if not settings.host.policy:
+        return None
+    file = sources.config_file
+    if file is None:
+        raise VerserConfigurationError("A policy can be in a file of settings only: name it with --config.")
+    return read_policy(
+        settings.host.policy,
+        directory=file.path.parent,
+        place=lambda number: file.place(POLICY_KEY, number - 1),
+    )
+
+
+def make_host(settings: Settings, policy: Sequence[PolicyEntry] | None) -> VerserHost:
+    """The Host that the settings describe; raises `VerserUsageError` for what is missing."""
+    tls, host = settings.tls, settings.host
+    if tls.cert_file is None and tls.pfx_file is None:
+        flags = [OPTIONS[f"tls.{name}_file"].flag for name in ("cert", "key", "pfx")]
+        raise VerserUsageError(
+            f"A Host needs a certificate: give {flags[0]} and {flags[1]}, or {flags[2]}. "
+            "`verser2-guest dev` makes one by itself."
+        )
+    if host.allow_anonymous and policy is not None:
+        raise VerserUsageError("--allow-anonymous and a policy contradict each other: leave one out.")
+    if host.allow_anonymous and host.client_ca_file is not None:
+        raise VerserUsageError("--allow-anonymous and --client-ca-file contradict each other: leave one out.")
+    if policy is not None and host.client_ca_file is None and Policy(policy).needs_certificate:
+        raise VerserUsageError(
+            "Every entry of the policy is for peers with a certificate, and nothing says whose certificates "
+            "count: give --client-ca-file, or an entry for a registration token."
+        )
+    return create_verser_host(
+        address=host.address,
+        port=host.port,
+        tls_cert_file=tls.cert_file,
+        tls_key_file=tls.key_file,
+        tls_key_password=plain(tls.key_password),
+        tls_pfx_file=tls.pfx_file,
+        tls_pfx_password=plain(tls.pfx_password),
+        client_ca_file=host.client_ca_file,
+        lease_timeout=host.lease_timeout,
+        degraded_timeout=host.degraded_timeout,
+        policy=policy,
+        allow_anonymous=host.allow_anonymous,
+    )
+
+
+async def _run(host: VerserHost, settings: Settings, policy: Sequence[PolicyEntry] | None, logs: Logs) -> int:
+    host.on_lifecycle(HostLog(logs))
+    if settings.log.access_log:
+        host.on_request(HostAccessLog(logs))
+    loop = asyncio.get_running_loop()
+    told_to_stop: asyncio.Future[str] = loop.create_future()
+    hurry = asyncio.Event()
+    signals = StopSignals(loop, told_to_stop.set_result, lambda _name: hurry.set())
+    await host.start()
+    signals.install()
+    if sys.platform != "win32":
+        loop.add_signal_handler(signal.SIGHUP, _reload, host, logs)
+    _say_listening(host, settings, policy, logs)
+    reason = f"{await told_to_stop} received"
+    logs.events.info("draining", reason=reason, requests=host.get_stats().active_requests)
+    closing = loop.create_task(
+        host.close(reason, settings.session.timeout_graceful_shutdown), name="closing the host"
+    )
+    hurrying = loop.create_task(hurry.wait(), name="hurry")
+    await asyncio.wait((closing, hurrying), return_when=asyncio.FIRST_COMPLETED)
+    hurrying.cancel()
+    if (code := signals.exit_code()) is not None:
+        await host.close(timeout=0.0)  # cuts off what is under way, in good order
+        logging.disable()
+        return code
+    await closing
+    logs.events.info("stopped", exit_code=int(ExitCode.DONE))
+    return ExitCode.DONE
+
+
+def _say_listening(
+    host: VerserHost, settings: Settings, policy: Sequence[PolicyEntry] | None, logs: Logs
+) -> None:
+    """The start-up line, which says who may come in; where nobody is asked who he is, it is a warning."""
+    tls, client_ca = settings.tls, settings.host.client_ca_file
+    for sentence in credentials_warnings(
+        ca_file=client_ca,
+        cert_file=tls.cert_file,
+        key_file=tls.key_file,
+        pfx_file=tls.pfx_file,
+        pfx_password=plain(tls.pfx_password),
+    ):
+        logs.events.warning("credentials", reason=sentence)
+    say = logs.events.info
+    if policy is not None:
+        entries = f"{len(policy)} entries" if len(policy) != 1 else "1 entry"
+        who = f"whom the policy names ({entries})"
+    elif client_ca is not None:
+        who = f"peers with a certificate of {client_ca.name}, under its name"
+    elif settings.host.allow_anonymous:
+        say = logs.events.warning
+        who = "whoever reaches the port, for any domain"
+    else:
+        say = logs.events.warning
+        who = "any user of this machine, for any domain"
+    say(
+        "listening",
+        url=host.url,
+        address=settings.host.address,
+        port=host.port,
+        may_register=who,
+        version=version(DISTRIBUTION),
+        pid=os.getpid(),
+    )
+
+
+def _reload(host: VerserHost, logs: Logs) -> None:
+    try:
+        host.reload_certificates()
+    except VerserConfigurationError as error:
+        logs.events.error("certificates not reloaded", reason=error.message)
