@@ -108,7 +108,7 @@ class _Viewer:
         sample_at = loop.time()
         while True:
             if loop.time() >= sample_at:
-                await self._event("host", host_view(self._host))
+                await self._event("host", host_view(self._host, self._recorder))
                 sample_at = loop.time() + SAMPLE_SECONDS
             try:
                 async with asyncio.timeout_at(sample_at):

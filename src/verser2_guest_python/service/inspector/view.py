@@ -7,6 +7,7 @@ page shows all of it as text.
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,8 +15,10 @@ from verser2_guest_python.host.host import VerserHost
 from verser2_guest_python.service.inspector.bodies import body_view
 from verser2_guest_python.service.inspector.hidden import field_parts, path_parts
 from verser2_guest_python.service.inspector.record import KeptMessage, Record
+from verser2_guest_python.service.inspector.recorder import Recorder
 from verser2_guest_python.service.inspector.replay import why_not
 
+_WITH_LEASE = frozenset({"waiting", "answering", "open"})
 _MAX_PATH_CHARACTERS = 512  # in the list; the details have all of it
 
 
@@ -72,8 +75,9 @@ def details(record: Record, messages_from: int = 0) -> dict[str, Any]:
     }
 
 
-def host_view(host: VerserHost) -> dict[str, Any]:
+def host_view(host: VerserHost, recorder: Recorder) -> dict[str, Any]:
     """The Host just now: Guests with their routes and leases, and what is under way."""
+    in_use = Counter(record.start.target_id for record in recorder if _state(record) in _WITH_LEASE)
     stats = host.get_stats()
     return {
         "guests": [
@@ -81,6 +85,7 @@ def host_view(host: VerserHost) -> dict[str, Any]:
                 "id": guest.id,
                 "routes": [{"domain": domain, "state": state} for domain, state in guest.domains.items()],
                 "idle": guest.idle_leases,
+                "inUse": in_use[guest.id],
                 "idleWebsockets": guest.idle_websocket_leases,
                 "queued": guest.queued_requests,
             }

@@ -16,21 +16,36 @@ const gauges = new Gauges(byId('gauges'));
 
 // --- Opening one, and going back ---
 
+let pushed = false; // whether going back in the history closes the details
+
 function open(id, focus) {
+  if (details.id === null && !pushed) {
+    pushed = true;
+    history.pushState(null, '', `#${id}`);
+  } else history.replaceState(null, '', `#${id}`);
   list.mark(id);
   document.body.classList.add('looking');
   byId('nothing').hidden = true;
   details.show(id, focus);
-  history.replaceState(null, '', `#${id}`);
 }
 
 function closeDetails() {
+  if (pushed) history.back();
+  else leave();
+}
+
+function leave() {
+  pushed = false;
   document.body.classList.remove('looking');
   byId('nothing').hidden = false;
   details.hide();
-  history.replaceState(null, '', location.pathname);
+  if (location.hash) history.replaceState(null, '', location.pathname);
   list.focusSelected();
 }
+
+addEventListener('popstate', () => {
+  if (details.id !== null) leave();
+});
 
 // --- What the server sends ---
 
@@ -45,7 +60,10 @@ function connect() {
     list.reset(all.requests);
     changed(all.requests);
     const wanted = Number(location.hash.slice(1));
-    if (!opened && wanted && list.requests.has(wanted)) open(wanted, false);
+    if (!opened && wanted && list.requests.has(wanted)) {
+      history.replaceState(null, '', location.pathname);
+      open(wanted, false);
+    }
     opened = true;
   });
   events.addEventListener('requests', (event) => {

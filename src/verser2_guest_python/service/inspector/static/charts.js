@@ -83,7 +83,7 @@ export class Gauges {
     }
     gauge.chart.add(guest.idle);
     say(gauge.number, String(guest.idle));
-    say(gauge.note, `${guest.idleWebsockets ? ` + ${guest.idleWebsockets} for WebSockets` : ''}${guest.queued ? ` · ${guest.queued} requests wait` : ''}`);
+    say(gauge.note, `${guest.inUse ? ` · ${guest.inUse} in use` : ''}${guest.idleWebsockets ? ` · ${guest.idleWebsockets} for WebSockets` : ''}${guest.queued ? ` · ${guest.queued} requests wait` : ''}`);
     const key = JSON.stringify(guest.routes);
     if (gauge.key === key) return;
     gauge.key = key;

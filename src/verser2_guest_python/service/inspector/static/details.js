@@ -13,7 +13,6 @@ export class Details {
     this.announce = announce;
     this.id = null;
     this.timer = null;
-    this.loading = false;
   }
 
   /** Shows a request; `focus` moves the keyboard there. */
@@ -46,15 +45,30 @@ export class Details {
     }, PAUSE_MS);
   }
 
+  /** Asks for what is new; one question at a time, so that no message comes twice. */
   async load() {
     const {id, view} = this;
+    if (view.asking) {
+      view.askAgain = true;
+      return;
+    }
+    view.asking = true;
+    await this.ask(id, view);
+    view.asking = false;
+    if (view.askAgain && this.view === view && this.id === id) {
+      view.askAgain = false;
+      await this.load();
+    }
+  }
+
+  async ask(id, view) {
     let response;
     try {
       response = await fetch(`api/requests/${id}?messages=${view.nextMessage}`);
     } catch {
       return; // the link says that we are not connected
     }
-    if (this.id !== id) return;
+    if (this.id !== id || this.view !== view) return;
     if (response.ok) {
       const request = await response.json();
       if (this.view === view) view.update(request);
