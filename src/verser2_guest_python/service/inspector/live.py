@@ -20,8 +20,8 @@ from verser2_guest_python.service.inspector.recorder import Recorder
 from verser2_guest_python.service.inspector.view import host_view, summary
 
 PAUSE_SECONDS: Final = 0.1  # between two looks at what has changed
-BUSY_PAUSE_SECONDS: Final = 0.4  # where that is much
-BUSY_CHANGES: Final = 50
+BUSY_PAUSE_SECONDS: Final = 0.9  # as much longer, where that is much
+BUSY_CHANGES: Final = 200
 SAMPLE_SECONDS: Final = 1.0  # between two points of the charts
 MAX_WRITE_SECONDS: Final = 10.0  # what a viewer may take for one event
 LEAVE_SECONDS: Final = 1.0  # … and for the end of them
@@ -120,13 +120,15 @@ class _Viewer:
                 await self._snapshot()
                 continue
             changed, self._changed = self._changed, {}
-            records = [record for number in changed if (record := self._recorder.get(number)) is not None]
+            records = [
+                record for number in sorted(changed) if (record := self._recorder.get(number)) is not None
+            ]
             if records:
                 await self._event(
                     "requests",
                     {"oldest": self._recorder.oldest, "requests": [summary(record) for record in records]},
                 )
-            await asyncio.sleep(PAUSE_SECONDS if len(records) < BUSY_CHANGES else BUSY_PAUSE_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS + BUSY_PAUSE_SECONDS * min(1.0, len(records) / BUSY_CHANGES))
 
     async def _snapshot(self) -> None:
         """All there is, instead of all that was sent before."""

@@ -2,6 +2,8 @@
 
 import {clock, duration, make, masked, say, size, verdict} from './dom.js';
 
+const FEW = 20; // what comes at once and still is shown as new
+
 export class List {
   /** `open(id)` is called when a request is chosen, `move(id)` when the keyboard comes to another one. */
   constructor(element, {open, move}) {
@@ -15,6 +17,8 @@ export class List {
     this.paused = false;
     this.selected = null;
     this.needle = '';
+    this.reachable = null; // the row that Tab comes to
+    this.spare = [];
     element.addEventListener('click', (event) => {
       const row = event.target.closest('.row');
       if (row) this.choose(Number(row.dataset.id));
@@ -35,23 +39,25 @@ export class List {
     const keep = new Set(requests.map((request) => request.id));
     for (const id of [...this.rows.keys()]) if (!keep.has(id)) this.drop(id);
     this.waiting.clear();
-    for (const request of requests) this.put(request);
+    this.putAll(requests);
   }
 
   /** What has changed. While the list is paused, new requests wait; those that are seen go on. */
   update(requests, oldest) {
-    for (const request of requests) {
-      if (this.paused && !this.requests.has(request.id)) this.waiting.set(request.id, request);
-      else this.put(request);
+    if (!this.paused) {
+      for (const id of this.rows.keys()) if (id < oldest) this.drop(id);
+      this.putAll(requests);
+      return;
     }
-    if (!this.paused) for (const id of [...this.rows.keys()]) if (id < oldest) this.drop(id);
-    for (const id of [...this.waiting.keys()]) if (id < oldest) this.waiting.delete(id);
+    for (const request of requests) if (!this.requests.has(request.id)) this.waiting.set(request.id, request);
+    this.putAll(requests.filter((request) => this.requests.has(request.id)));
+    for (const id of this.waiting.keys()) if (id < oldest) this.waiting.delete(id);
   }
 
   pause(paused) {
     this.paused = paused;
     if (paused) return;
-    for (const request of this.waiting.values()) this.put(request);
+    this.putAll([...this.waiting.values()]);
     this.waiting.clear();
   }
 
@@ -73,6 +79,13 @@ export class List {
 
   // --- Rows ---
 
+  putAll(requests) {
+    this.element.classList.toggle('many', requests.length > FEW);
+    for (const request of requests) this.put(request);
+    this.spare.length = 0;
+    if (!this.focused) this.rove();
+  }
+
   put(request) {
     this.requests.set(request.id, request);
     if (this.domains.size < 2) {
@@ -81,24 +94,36 @@ export class List {
     }
     let row = this.rows.get(request.id);
     if (!row) {
-      row = new Row(request);
+      row = this.spare.pop() ?? new Row();
+      row.begin(request.id);
       this.rows.set(request.id, row);
-      const next = [...this.element.children].find((other) => Number(other.dataset.id) < request.id);
-      this.element.insertBefore(row.element, next ?? null);
+      let next = this.element.firstElementChild;
+      while (next && Number(next.dataset.id) > request.id) next = next.nextElementSibling;
+      this.element.insertBefore(row.element, next);
     }
     row.show(request);
     row.element.hidden = !this.matches(request);
-    if (!this.element.contains(document.activeElement) || this.element === document.activeElement) this.rove();
   }
 
+  /** Takes a row away; those that come next may use it again. */
   drop(id) {
     this.requests.delete(id);
     const row = this.rows.get(id);
+    if (!row) return;
     this.rows.delete(id);
-    const focused = row?.element === document.activeElement;
-    row?.element.remove();
-    if (focused) this.element.focus();
-    this.rove();
+    const focused = row.element === document.activeElement;
+    if (this.reachable === row.element) this.reachable = null;
+    row.element.remove();
+    this.spare.push(row);
+    if (focused) {
+      this.rove();
+      this.focusSelected();
+    }
+  }
+
+  /** Whether the keyboard is on one of the rows. */
+  get focused() {
+    return this.element !== document.activeElement && this.element.contains(document.activeElement);
   }
 
   // --- Choosing ---
@@ -117,15 +142,21 @@ export class List {
 
   /** One row can be reached with Tab: the selected one, else the first. */
   rove() {
-    const shown = this.shown;
     const current = this.rows.get(this.selected)?.element;
-    const target = current && !current.hidden ? current : shown[0];
-    for (const row of this.element.querySelectorAll('[tabindex="0"]')) if (row !== target) row.setAttribute('tabindex', '-1');
-    target?.setAttribute('tabindex', '0');
+    let target = current && !current.hidden ? current : this.element.firstElementChild;
+    while (target?.hidden) target = target.nextElementSibling;
+    this.reach(target);
+  }
+
+  reach(row) {
+    if (this.reachable === row) return;
+    this.reachable?.setAttribute('tabindex', '-1');
+    this.reachable = row;
+    row?.setAttribute('tabindex', '0');
   }
 
   focusSelected() {
-    this.element.querySelector('[tabindex="0"]')?.focus();
+    this.reachable?.focus();
   }
 
   onKey(event) {
@@ -142,8 +173,7 @@ export class List {
     } else if (to !== undefined) {
       event.preventDefault();
       const next = shown[Math.max(0, Math.min(shown.length - 1, to))];
-      for (const other of this.element.querySelectorAll('[tabindex="0"]')) other.setAttribute('tabindex', '-1');
-      next.setAttribute('tabindex', '0');
+      this.reach(next);
       next.focus();
       this.move(Number(next.dataset.id));
     }
@@ -151,7 +181,7 @@ export class List {
 }
 
 class Row {
-  constructor(request) {
+  constructor() {
     this.method = make('span', {class: 'method'});
     this.domain = make('span', {class: 'domain'});
     this.path = make('bdi', {class: 'path'});
@@ -161,9 +191,15 @@ class Row {
     this.guest = make('span', {class: 'guest'});
     this.again = make('span', {class: 'again'});
     this.element = make(
-      'li', {class: 'row', role: 'option', tabindex: '-1', 'data-id': request.id, 'aria-selected': 'false'},
+      'li', {class: 'row', role: 'option', },
       this.method, make('span', {class: 'where'}, this.path, this.domain, this.again), this.status, this.time, this.size, this.guest,
     );
+  }
+
+  begin(id) {
+    this.element.dataset.id = id;
+    this.element.setAttribute('tabindex', '-1');
+    this.element.setAttribute('aria-selected', 'false');
   }
 
   show(request) {
@@ -173,7 +209,7 @@ class Row {
     say(this.domain, request.domain);
     say(this.again, request.replayOf ? 'replay' : '');
     say(this.status, text);
-    this.status.className = `status ${kind}`;
+    if (this.kind !== kind) this.status.className = `status ${(this.kind = kind)}`;
     say(this.time, request.ended == null ? '…' : duration(request.ended));
     say(this.size, request.websocket ? `${request.messages} msg` : size(request.bytesOut));
     say(this.guest, request.guest);
