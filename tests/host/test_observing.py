@@ -23,7 +23,7 @@ class Seen:
         self.start = start
         self.steps: list[Any] = []
         self.upload = b""
-        self.downloaded = b""
+        self.download = b""
         self.over = asyncio.Event()
 
     def leased(self) -> None:
@@ -39,7 +39,7 @@ class Seen:
         self.steps.append((status, dict(fields)))
 
     def response_body(self, data: bytes) -> None:
-        self.downloaded += data
+        self.download += data
 
     def message(self, side: Side, message: Message) -> None:
         self.steps.append((side.value, message))
@@ -93,7 +93,7 @@ async def test_a_request_from_its_beginning_to_its_end(certs: Certificates) -> N
         assert seen.steps[1] == "uploaded"
         assert seen.steps[2][0] == 201
         assert seen.steps[2][1][b"x-b"] == b"1"
-        assert seen.downloaded == b"first second"
+        assert seen.download == b"first second"
         assert (end.status, end.error, end.bytes_in, end.bytes_out) == (201, None, 7, 12)
 
 
@@ -114,7 +114,20 @@ async def test_large_bodies_are_shown_whole_also_where_they_wait_for_room(certs:
         (seen,) = watcher.all
         await seen.end()
         assert seen.upload == body
-        assert seen.downloaded == body
+        assert seen.download == body
+
+
+async def test_only_what_passes_is_shown(certs: Certificates) -> None:
+    watcher = Watcher()
+    async with running_host(certs) as host, Guest(host, certs) as guest, Broker(host, certs) as broker:
+        host.observe(watcher)
+        lease = await guest.lease()
+        stream = broker.request("HEAD")
+        await lease.answer(await lease.request(), 200, {"content-length": "4"}, b"body")
+        assert (await broker.answer(stream)).body == b""
+        (seen,) = watcher.all
+        assert (await seen.end()).bytes_out == 0
+        assert (seen.download, seen.steps[2][0]) == (b"", 200)
 
 
 async def test_what_fails_is_shown_with_its_reason(certs: Certificates) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -141,6 +142,29 @@ async def test_websocket_messages_as_they_pass(session: str, certs: Certificates
         await browser.until_text(".message", "close 1000")
         await browser.until_text(".details .status", "closed")
         assert not await attacked(browser)
+
+
+async def test_a_body_as_it_comes(session: str, certs: Certificates) -> None:
+    more = asyncio.Queue[bytes]()
+
+    async def ticker(scope: Any, receive: Any, send: Any) -> None:
+        fields = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+        while body := await more.get():
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with opened(session, certs, serve=ticker) as (place, browser):
+        reading = asyncio.ensure_future(place.fetch("/ticks"))
+        await open_request(browser, "/ticks")
+        more.put_nowait(b"data: one\n\n")
+        await browser.until_text(".details pre", "data: one")
+        assert "still under way" in await browser.text("#details")
+        more.put_nowait(b"data: two\n\n")
+        await browser.until_text(".details pre", "data: two")
+        more.put_nowait(b"")
+        await browser.until_text(".details .sum", "in all")
+        await reading
 
 
 async def attacked(browser: Browser) -> bool:

@@ -58,8 +58,10 @@ class ObservedExchange(Exchange):
         super()._answer(lease, answer, body)
 
     def _count(self, data: bytes, end: bool) -> bytes | None:
-        self._watch.response_body(data)
-        return super()._count(data, end)
+        passing = super()._count(data, end)
+        if passing:
+            self._watch.response_body(passing)
+        return passing
 
     def _cut(self, reason: str) -> None:
         self._error_message = reason

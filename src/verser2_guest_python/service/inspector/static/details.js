@@ -241,7 +241,9 @@ class Side {
       } catch {
         return;
       }
-      this.body.replaceChildren(make('pre', {tabindex: '0', 'aria-label': `${this.title} body`}, text), link(url));
+      const seen = this.body.querySelector('pre');
+      if (seen) say(seen, text); // a body that grows stays where it is scrolled to
+      else this.body.replaceChildren(make('pre', {tabindex: '0', 'aria-label': `${this.title} body`}, text), link(url));
     }
   }
 }
