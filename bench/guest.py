@@ -63,6 +63,7 @@ CASES = [
     Case("echo-4m", 16, "/echo", 4 * MIB),
     Case("websocket", 16, "/", 100, websocket=True),
     Case("log", 64, baseline="ours", guest="logging"),
+    Case("metrics", 64, baseline="ours", guest="metrics"),
     Case("idle", 64, baseline="ours", guest="idle"),
 ]
 
@@ -148,7 +149,7 @@ class Bench:
         self.pids["node"] = guest.pid
 
     async def add_ours(
-        self, stack: AsyncExitStack, name: str, *, idle: int, access_log: bool = False
+        self, stack: AsyncExitStack, name: str, *, idle: int, more: tuple[str, ...] = ("--no-access-log",)
     ) -> None:
         guest = await stack.enter_async_context(
             process(
@@ -161,12 +162,10 @@ class Bench:
                 idle,
                 "--limit-concurrency",
                 idle + 1_000,
-                "--access-log" if access_log else "--no-access-log",
+                *more,
             )
         )
         self.pids[name] = guest.pid
-        if access_log:
-            stack.callback(lambda: None)
 
     def _common(self, name: str) -> list[object]:
         return ["--host-url", self.url, "--guest-id", name, "--domain", f"{name}.bench.test"]
@@ -190,6 +189,7 @@ def table(case: Case, ours: list[Result], theirs: list[Result]) -> str:
         "node": "Node Guest",
         "ours": "this Guest",
         "logging": "with access log",
+        "metrics": "with metrics",
         "idle": "2,000 idle leases",
     }
     lines = [
@@ -219,9 +219,13 @@ async def main(arguments: argparse.Namespace) -> None:
         bench = Bench(f"https://localhost:{port}", certs, arguments.seconds)
         if "node" in wanted:
             await bench.add_node(stack)
-        for name, idle in (("ours", 64), ("logging", 64), ("idle", 2_000)):
+        for name, idle in (("ours", 64), ("idle", 2_000)):
             if name in wanted:
-                await bench.add_ours(stack, name, idle=idle, access_log=name == "logging")
+                await bench.add_ours(stack, name, idle=idle)
+        for name, option in (("logging", "--access-log"), ("metrics", "--health-listen=127.0.0.1:0")):
+            if name in wanted:
+                more = ("--no-access-log", option)  # the last one of two that contradict each other counts
+                await bench.add_ours(stack, name, idle=64, more=more)
         for case in cases:
             ours: list[Result] = []
             theirs: list[Result] = []

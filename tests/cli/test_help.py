@@ -30,6 +30,7 @@ KEPT = Path(__file__).parent / "help"
         "broker request",
         "broker routes",
         "broker ws",
+        "health",
         "config",
         "config show",
         "config check",

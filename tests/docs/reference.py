@@ -15,10 +15,12 @@ import click
 from tests.docs.markdown import ROOT
 from verser2_guest_python.cli.main import program
 from verser2_guest_python.service.environment import variables
+from verser2_guest_python.service.metric_table import METRICS, PREFIX
 from verser2_guest_python.service.option import Kind, Option
 from verser2_guest_python.service.options import OPTIONS, SOURCE_KEYS
 from verser2_guest_python.service.settings import Settings, setting_keys
 
+METRICS_PAGE = ROOT / "docs" / "reference" / "metrics.md"
 CLI_PAGE = ROOT / "docs" / "reference" / "cli.md"
 ENVIRONMENT_PAGE = ROOT / "docs" / "reference" / "environment.md"
 _BEGIN, _END = "<!-- begin: settings -->\n", "<!-- end: settings -->\n"
@@ -131,6 +133,30 @@ def _default(option: Option | None) -> str:
     return f"`{text}`" if option.kind is not Kind.SWITCH else "`true`" if option.default else "`false`"
 
 
+METRICS_HEAD = """\
+# Metrics
+
+Made from the program itself (`python -m tests.docs.reference`). How to get them is in [monitoring](../monitoring.md).
+
+Every metric also has the label `worker`: the number of the worker, from 1; 1 for a Guest alone. `host` is the URL of a
+Host. Methods that are not HTTP's own are `other`.
+
+| metric | kind | labels | meaning |
+|---|---|---|---|
+"""
+
+
+def metrics() -> str:
+    """The page of the metrics."""
+    rows = []
+    for metric in METRICS.values():
+        labels = ", ".join(f"`{name}`" for name in metric.labels)
+        bounds = f" Buckets to {metric.buckets[-1]:g} s." if metric.buckets else ""
+        rows.append(f"| `{PREFIX}{metric.name}` | {metric.kind.value} | {labels} | {metric.sentence}{bounds} |")
+    return METRICS_HEAD + "\n".join(rows) + "\n"
+
+
 if __name__ == "__main__":
+    METRICS_PAGE.write_text(metrics())
     CLI_PAGE.write_text(command_line())
     ENVIRONMENT_PAGE.write_text(environment())

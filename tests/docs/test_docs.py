@@ -125,6 +125,7 @@ def test_what_is_made_from_the_program_is_the_programs() -> None:
     hint = "run: python -m tests.docs.reference"
     assert reference.CLI_PAGE.read_text() == reference.command_line(), hint
     assert reference.ENVIRONMENT_PAGE.read_text() == reference.environment(), hint
+    assert reference.METRICS_PAGE.read_text() == reference.metrics(), hint
 
 
 def test_every_exit_code_is_listed() -> None:

@@ -30,9 +30,19 @@ class Calls:
         fills: One for each session that opens leases, the oldest first; called when one may be missing.
         websockets: WebSockets that are open.
         websocket_fills: The same as `fills` for WebSocket leases.
+        messages_received: Messages of all WebSockets that an app was given …
+        messages_sent: … and that it has sent.
     """
 
-    __slots__ = ("fills", "idle", "running", "websocket_fills", "websockets")
+    __slots__ = (
+        "fills",
+        "idle",
+        "messages_received",
+        "messages_sent",
+        "running",
+        "websocket_fills",
+        "websockets",
+    )
 
     def __init__(self) -> None:
         self.running = 0
@@ -40,6 +50,8 @@ class Calls:
         self.fills: tuple[Callable[[], None], ...] = ()
         self.websockets = 0
         self.websocket_fills: tuple[Callable[[], None], ...] = ()
+        self.messages_received = 0
+        self.messages_sent = 0
 
     def join(self, fill: Callable[[], None]) -> None:
         """A session opens leases from now on."""

@@ -6,13 +6,15 @@ Leases and direct dispatch share it; what carries the request stays behind `Requ
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from time import perf_counter
 from typing import Protocol
 
 from verser2_guest_python.asgi.exceptions import only_disconnected
 from verser2_guest_python.asgi.forwarded import ProxyHeaders
 from verser2_guest_python.asgi.http import HttpCycle, HttpExchange, Phase
+from verser2_guest_python.asgi.http_timed import TimedHttpCycle
 from verser2_guest_python.asgi.scopes import http_scope
 from verser2_guest_python.errors import VerserError
 from verser2_guest_python.wire.envelopes import RequestHead
@@ -65,11 +67,16 @@ class Dispatcher:
         self.root_path = root_path
         self.debug = debug
         self.proxy_headers = proxy_headers
+        self._make_cycle: Callable[..., HttpCycle] = HttpCycle
 
     @property
     def limits_proxy_headers(self) -> bool:
         """Whether only some Brokers are believed."""
         return self.proxy_headers is not None and bool(self.proxy_headers.allowed)
+
+    def time_first_bytes(self, listener: Callable[[str, float], None]) -> None:
+        """Tells `listener` of each response that begins: the method, and the seconds until then."""
+        self._make_cycle = partial(TimedHttpCycle, on_first_byte=listener)
 
     async def serve(self, exchange: RequestExchange) -> None:
         """One request from its head to its end. Raises nothing but cancellation."""
@@ -133,7 +140,7 @@ class Dispatcher:
         )
         if self.proxy_headers is not None:
             self.proxy_headers.apply(scope, head.source_id if exchange.bound else None)
-        return HttpCycle(mounted.app, scope, exchange)
+        return self._make_cycle(mounted.app, scope, exchange)
 
     async def _conclude(self, exchange: RequestExchange, cycle: HttpCycle) -> str | None:
         """What is left to do for a request that did not simply complete; the reason for the log."""

@@ -111,7 +111,7 @@ class HttpLeases:
             room = missing
         if room > session.ids_left - _REVOCATION_STREAMS:
             room = session.ids_left - _REVOCATION_STREAMS
-            self._guest_session.give_up(_IDS_RUN_OUT)
+            self._guest_session.give_up(_IDS_RUN_OUT, "stream-ids")
         try:
             for _ in range(room):
                 self._count += 1
@@ -121,14 +121,14 @@ class HttpLeases:
                 self._demand.opened()
                 self.check_id(stream.id)
         except SessionClosing as error:
-            self._guest_session.give_up(error.reason)
+            self._guest_session.give_up(error.reason, "stream-ids")
         except (TooManyStreams, ConnectionLost):
             return  # room comes with the next stream that ends; a lost session is told elsewhere
 
     def check_id(self, stream_id: int) -> None:
         """Time for a new session, well before the ids are used up (protocol.md §12.11)."""
         if stream_id >= self._handover_id:
-            self._guest_session.give_up(_IDS_RUN_OUT)
+            self._guest_session.give_up(_IDS_RUN_OUT, "stream-ids")
 
     def drain(self) -> None:
         """Tells the session as well when a lease turns idle."""

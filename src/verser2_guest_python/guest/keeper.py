@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, count
 
-from verser2_guest_python.errors import InvalidRegistrationError, VerserError
+from verser2_guest_python.errors import AuthorizationDeniedError, InvalidRegistrationError, VerserError
 from verser2_guest_python.http2 import Session, SessionOptions
 from verser2_guest_python.peer.address import HostAddress
 from verser2_guest_python.peer.backoff import Backoff
@@ -23,7 +23,7 @@ from verser2_guest_python.peer.hosts import Hosts, is_final
 from verser2_guest_python.peer.proxy import Proxy
 from verser2_guest_python.peer.tls import TlsFiles
 
-from .lifecycle import Listeners
+from .lifecycle import Cause, Listeners
 from .session import GuestSession, lost_within
 
 _log = logging.getLogger("verser2_guest_python.guest")
@@ -156,7 +156,7 @@ class Keeper:
         self._reported = ""
         listeners.tell("registered", host=address.url, guest_id=peer_id, domains=", ".join(domains))
         if self._renewal is not None:
-            guest_session.give_up(self._renewal)  # it was asked for while this one was dialled
+            guest_session.give_up(self._renewal, "renewal")  # it was asked for while this one was dialled
 
     # --- For ever -------------------------------------------------------------------------
 
@@ -167,18 +167,19 @@ class Keeper:
             VerserError: what can never work, or was refused for good before the first registration.
         """
         if self.current is None:
-            reason = None
-            if self._failure is not None:
-                reason = self._failure.message
-                self._check(self._failure)
-            await self._connect_again(reason)
+            failure = self._failure
+            if failure is None:
+                await self._connect_again(None)
+            else:
+                self._check(failure)
+                await self._connect_again(failure.message, _cause_of(failure))
         while (current := self.current) is not None:
             reason = await asyncio.shield(current.over)
             if current.session.lost is None:
                 await self._hand_over(current, reason)
             else:
                 self._lost(current, reason)
-                await self._connect_again(reason)
+                await self._connect_again(reason, current.cause)
 
     def _lost(self, session: GuestSession, reason: str) -> None:
         self._hosts.lost(session.address)
@@ -188,27 +189,28 @@ class Keeper:
         self._retire(session, drain=False)
         self.current = None
 
-    async def _connect_again(self, reason: str | None) -> None:
+    async def _connect_again(self, reason: str | None, cause: Cause = "connection-lost") -> None:
         loop = asyncio.get_running_loop()
         self._backoff.lost(loop.time())
         while True:
             delay = self._backoff.next_delay(loop.time())
             if reason is not None:
-                self._tell_reconnecting(delay, self._backoff.attempt, reason)
+                self._tell_reconnecting(delay, self._backoff.attempt, reason, cause)
             await self._pause(delay)
             try:
                 await self.connect()
                 return
             except VerserError as error:
                 self._check(error)
-                reason = error.message
+                reason, cause = error.message, _cause_of(error)
 
-    def _tell_reconnecting(self, delay: float, attempt: int, reason: str) -> None:
+    def _tell_reconnecting(self, delay: float, attempt: int, reason: str, cause: Cause) -> None:
         self._listeners.tell(
             "reconnecting",
             delay_seconds=delay,
             attempt=attempt,
             reason=reason,
+            cause=cause,
             host=self._hosts.order()[0].url,
         )
 
@@ -242,7 +244,7 @@ class Keeper:
         """Asks for a new session, with TLS files read anew; without one, the next attempt comes at once."""
         current = self.current
         if current is not None and not current.over.done():
-            current.give_up(reason)
+            current.give_up(reason, "renewal")
         else:
             self._renewal = reason
             self._hurry.set()
@@ -257,7 +259,7 @@ class Keeper:
         # The first attempt comes at once, unless there were others a moment ago: a Host that takes leave
         # of every session must not be dialled in a loop
         delay = backoff.next_delay(loop.time())
-        self._tell_reconnecting(delay, backoff.attempt, reason)
+        self._tell_reconnecting(delay, backoff.attempt, reason, old.cause)
         if not self._options.handover:
             self.current = None
             await asyncio.shield(self._retire(old, drain=True))
@@ -269,7 +271,7 @@ class Keeper:
             except VerserError as error:
                 self._check(error)
                 delay = backoff.next_delay(loop.time())
-                self._tell_reconnecting(delay, backoff.attempt, error.message)
+                self._tell_reconnecting(delay, backoff.attempt, error.message, _cause_of(error))
             finally:
                 if self.current is not old:
                     self._retire(old, drain=True)
@@ -327,3 +329,9 @@ class Keeper:
                 task.cancel()
             if pending:
                 await asyncio.wait(pending)
+
+
+def _cause_of(error: VerserError) -> Cause:
+    """Why an attempt failed."""
+    refused = isinstance(error, InvalidRegistrationError | AuthorizationDeniedError)
+    return "refused" if refused else "connect-failed"

@@ -25,6 +25,17 @@ LifecycleType: TypeAlias = Literal[
     "closed",
 ]
 
+Cause: TypeAlias = Literal[
+    "connection-lost",
+    "ping-timeout",
+    "goaway",
+    "stream-ids",
+    "renewal",
+    "connect-failed",
+    "refused",
+]
+"""Why a Guest dials: a `reason` for programs."""
+
 Value: TypeAlias = str | int | float | bool | None
 
 
@@ -38,7 +49,8 @@ class GuestEvent:
     - registered: these and `domains` (with commas)
     - disconnected: `reason`, `host`, `guest_id`; not told of a session that was handed over
     - reconnecting, before each attempt but the first: `delay_seconds`, `attempt` (from 1 in each outage),
-      `reason` (why the session or the last attempt ended), `host` (the first to be dialled)
+      `reason` (why the session or the last attempt ended), `cause` (the same as one of `Cause`), `host`
+      (the first to be dialled)
     - request-started: `request_id`, `source_id`, `method`, `path`
     - request-completed: these and `status`, `duration_ms`, `bytes_in`, `bytes_out`, `reason` (None when
       all went well)

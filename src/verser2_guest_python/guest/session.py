@@ -26,6 +26,7 @@ from verser2_guest_python.wire.revocation import RevocationAnswer, encode_revoca
 from .demand import Calls
 from .dispatch import Dispatcher
 from .http_leases import HttpLeases
+from .lifecycle import Cause
 from .websocket_leases import WebSocketLeases
 
 _log = logging.getLogger("verser2_guest_python.guest")
@@ -58,7 +59,9 @@ class GuestSession:
         peer_id: The id that is registered on it.
         extensions: What the Host announced (protocol.md §14).
         binds_brokers: Whether the Host knows who a request came from: those of §14 do.
+        registered_at: When it was, by the loop's clock; 0.0 before.
         over: Done with a reason once the session is lost, or should be given up for a new one.
+        cause: The same as one of a few words.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class GuestSession:
         self.over: asyncio.Future[str] = loop.create_future()
         self.extensions: frozenset[str] = frozenset()
         self.binds_brokers = False
+        self.registered_at = 0.0
+        self.cause: Cause = "connection-lost"
         self.address = address
         self.dispatcher = dispatcher
         self._settled = asyncio.Event()  # a request or a WebSocket has ended
@@ -119,6 +124,7 @@ class GuestSession:
             self.extensions = parse_registration_answer(status, answer).extensions
         except VerserError as error:
             raise refused(error, self.address, self.peer_id) from None
+        self.registered_at = self.session.loop.time()
         self.binds_brokers = not self.extensions.isdisjoint(EXTENSIONS)
         if self.dispatcher.limits_proxy_headers and not self.binds_brokers:
             _log.warning(
@@ -138,7 +144,7 @@ class GuestSession:
         """The Host says nothing here today; that it ends means that the session goes down (§4)."""
         stream.take()
         if stream.ended or (stream.error is not None and self.session.lost is None):
-            self.give_up("the Host ended the control stream")
+            self.give_up("the Host ended the control stream", "goaway")
 
     def _hold_revocation_back(self) -> None:
         """Opens the stream on which to revoke the routes after GOAWAY, when no other can be opened.
@@ -172,7 +178,9 @@ class GuestSession:
             try:
                 await self.session.ping(timeout)
             except TimeoutError:
-                self.session.abort(f"the Host did not answer a PING within {timeout:g} s")
+                reason = f"the Host did not answer a PING within {timeout:g} s"
+                self.give_up(reason, "ping-timeout")
+                self.session.abort(reason)
             except ConnectionLost:
                 return
 
@@ -289,15 +297,16 @@ class GuestSession:
     # --- The end --------------------------------------------------------------------------
 
     def _on_goaway(self, code: int) -> None:
-        self.give_up(f"the Host sent GOAWAY ({ErrorCode.name_of(code)})")
+        self.give_up(f"the Host sent GOAWAY ({ErrorCode.name_of(code)})", "goaway")
 
     def _on_lost(self, error: ConnectionLost) -> None:
-        self.give_up(error.reason)
+        self.give_up(error.reason, "connection-lost")
         self.settled()
 
-    def give_up(self, reason: str) -> None:
+    def give_up(self, reason: str, cause: Cause) -> None:
         """No new requests can come here: the Guest should move to another session."""
         if not self.over.done():
+            self.cause = cause
             self.over.set_result(reason)
 
 

@@ -26,6 +26,7 @@ from verser2_guest_python.wire.domains import normalize_domain
 from .demand import Calls
 from .direct import DispatchedResponse, dispatch
 from .dispatch import Dispatcher
+from .facts import GuestFacts, SessionFacts
 from .keeper import Chances, Keeper, KeeperOptions
 from .keepers import Keepers
 from .lifecycle import GuestEvent
@@ -118,6 +119,26 @@ class VerserGuest:
     def connected_hosts(self) -> tuple[str, ...]:
         """The URLs of the Hosts where it is registered now; more than one only with `all_hosts`."""
         return tuple(session.address.url for session in self._keepers.sessions)
+
+    def facts(self) -> GuestFacts:
+        """What it is doing now, in numbers; to be asked in its event loop."""
+        calls = self._calls
+        return GuestFacts(
+            sessions=tuple(
+                SessionFacts(
+                    host=one.address.url,
+                    peer_id=one.peer_id,
+                    age_seconds=one.session.loop.time() - one.registered_at,
+                    round_trip_seconds=one.session.last_rtt,
+                )
+                for one in self._keepers.sessions
+            ),
+            requests_running=calls.running,
+            leases_idle=calls.idle,
+            websockets_open=calls.websockets,
+            websocket_messages_received=calls.messages_received,
+            websocket_messages_sent=calls.messages_sent,
+        )
 
     # --- Serving --------------------------------------------------------------------------
 
@@ -251,6 +272,13 @@ class VerserGuest:
         A listener that fails is logged and does not hurt the Guest.
         """
         return self._dispatcher.listeners.add(listener)
+
+    def on_first_byte(self, listener: Callable[[str, float], None]) -> None:
+        """Calls `listener` for each response that begins: the request's method, the seconds until then.
+
+        One listener, for metrics: it must not raise. Without it, nothing is timed.
+        """
+        self._dispatcher.time_first_bytes(listener)
 
     # --- The end --------------------------------------------------------------------------
 

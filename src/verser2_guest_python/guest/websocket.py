@@ -24,6 +24,7 @@ from verser2_guest_python.wire.vws import (
     encode,
 )
 
+from .demand import Calls
 from .dispatch import APP_FAILED, APP_SILENT, NO_APP, Dispatcher
 
 _log = logging.getLogger("verser2_guest_python.guest")
@@ -39,12 +40,20 @@ class GuestWebSocket:
     """A WebSocket from its `open` line on; a `WebSocketPeer` of `asgi.websocket`."""
 
     def __init__(
-        self, stream: Stream, opening: Open, parser: VwsParser, *, guest_id: str, extended: bool
+        self,
+        stream: Stream,
+        opening: Open,
+        parser: VwsParser,
+        *,
+        calls: Calls,
+        guest_id: str,
+        extended: bool,
     ) -> None:
         self.stream = stream
         self.opening = opening
         self.received_bytes = 0
         self.sent_bytes = 0
+        self._calls = calls
         self._parser = parser
         self._guest_id = guest_id
         self._extended = extended
@@ -92,10 +101,12 @@ class GuestWebSocket:
     async def send_text(self, data: str) -> None:
         await self._open_channel().send(Text(data))
         self.sent_bytes += len(data)
+        self._calls.messages_sent += 1
 
     async def send_bytes(self, data: bytes) -> None:
         await self._open_channel().send(Binary(data))
         self.sent_bytes += len(data)
+        self._calls.messages_sent += 1
 
     def _open_channel(self) -> WebSocketChannel:
         if self._channel is None:
@@ -129,6 +140,7 @@ class GuestWebSocket:
             return restarting
         if isinstance(message, (Text, Binary)):
             self.received_bytes += len(message.data)
+            self._calls.messages_received += 1
             return message.data
         close = message if isinstance(message, Close) else Close(1006, "")
         return WebSocketClosed(close.code, close.reason)

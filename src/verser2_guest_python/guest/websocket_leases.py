@@ -79,7 +79,7 @@ class WebSocketLeases:
                 self._guest_session.leases.check_id(stream.id)
         except SessionClosing as error:
             self._stopped = True
-            self._guest_session.give_up(error.reason)
+            self._guest_session.give_up(error.reason, "stream-ids")
         except (ConnectionLost, TooManyStreams):
             return
 
@@ -124,6 +124,7 @@ class WebSocketLeases:
             stream,
             opening,
             parser,
+            calls=self._calls,
             guest_id=guest_session.dispatcher.guest_id,
             extended=WS_HEADERS in guest_session.extensions,
         )

@@ -14,6 +14,7 @@ from verser2_guest_python.errors import VerserUsageError
 from verser2_guest_python.http2.credentials import credentials_warnings
 from verser2_guest_python.peer.address import parse_host_url
 from verser2_guest_python.peer.tls import TlsFiles
+from verser2_guest_python.service.health_address import parse_listen
 from verser2_guest_python.service.logs import Logs
 from verser2_guest_python.service.settings import Settings, TlsSettings, missing
 from verser2_guest_python.service.sources import misspelt_variables
@@ -28,6 +29,8 @@ def check_settings(settings: Settings) -> None:
             raise missing(key)
     for url in settings.host_url:
         parse_host_url(url)
+    if settings.health.listen is not None:
+        parse_listen(settings.health.listen)
 
 
 def missing_app() -> VerserUsageError:

@@ -28,6 +28,7 @@ SETTING_KEYS: Final = frozenset(OPTIONS) - frozenset(SOURCE_KEYS) | _NEVER_OPTIO
 APP_KEYS: Final = ("app_dir", "factory", "interface", "lifespan", "debug")
 TLS_KEYS: Final = ("tls.ca_file", "tls.cert_file", "tls.key_file", "tls.pfx_file")
 LOG_KEYS: Final = ("log.level", "log.format", "log.access_log")
+HEALTH_KEYS: Final = ("health.listen", "health.socket")
 
 SERVE_KEYS: Final = (
     "host_url",
@@ -62,6 +63,7 @@ SERVE_KEYS: Final = (
     "workers.reload_include",
     "workers.reload_exclude",
     *LOG_KEYS,
+    *HEALTH_KEYS,
     *SOURCE_KEYS,
 )
 DEV_KEYS: Final = ("routed_domains", *APP_KEYS, *LOG_KEYS, *SOURCE_KEYS)
@@ -79,6 +81,7 @@ HOST_KEYS: Final = (
     *LOG_KEYS,
     *SOURCE_KEYS,
 )
+ASK_HEALTH_KEYS: Final = (*HEALTH_KEYS, *SOURCE_KEYS)
 BROKER_KEYS: Final = (
     "host_url",
     "broker_id",

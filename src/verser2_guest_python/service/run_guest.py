@@ -10,8 +10,10 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import AsyncExitStack
+from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from verser2_guest_python.asgi.lifespan import LifespanStartupFailed
 from verser2_guest_python.asgi.loading import AppLoadError, LoadedApp, load_app
@@ -20,7 +22,9 @@ from verser2_guest_python.guest.guest import VerserGuest, create_verser_guest
 from verser2_guest_python.service.checks import plain, warn_of_credentials, warn_of_variables
 from verser2_guest_python.service.event_loop import run_in_loop
 from verser2_guest_python.service.exit_codes import exit_code
+from verser2_guest_python.service.guest_health import DISTRIBUTION, GuestHealth
 from verser2_guest_python.service.guest_log import GuestLog, watch
+from verser2_guest_python.service.health import answering
 from verser2_guest_python.service.logs import Logs, set_up_logs
 from verser2_guest_python.service.request_limit import RequestLimit
 from verser2_guest_python.service.serving import Serving
@@ -29,8 +33,6 @@ from verser2_guest_python.service.signals import STOP_SIGNALS
 
 if TYPE_CHECKING:
     from verser2_guest_python.service.worker import Worker
-
-DISTRIBUTION: Final = "verser2-guest-python"
 
 
 def run_guest(settings: Settings, worker: Worker | None = None) -> int:
@@ -56,9 +58,10 @@ async def _run(settings: Settings, logs: Logs, worker: Worker | None) -> int:
     watch(guest, GuestLog(logs, access))
     serving = Serving(guest, stop_signals=STOP_SIGNALS if worker is None else (signal.SIGTERM,))
     _limit_requests(guest, serving, settings.workers, worker)
+    health = GuestHealth(guest, lambda: logs.sink.dropped) if settings.health.wanted else None
     if worker is not None:
         guest.on_lifecycle(worker)
-        worker.when_alone(lambda: serving.stop("the supervisor is gone"))
+        worker.listen(lambda: serving.stop("the supervisor is gone"), partial(_report, worker, health))
     else:
         warn_of_credentials(settings.tls, logs)
         warn_of_variables(logs)
@@ -75,7 +78,14 @@ async def _run(settings: Settings, logs: Logs, worker: Worker | None) -> int:
         pid=os.getpid(),
     )
     try:
-        code = await serving.run(_serve(guest, settings))
+        async with AsyncExitStack() as stack:
+            if health is not None:
+                stack.callback(health.stop)
+                if worker is None:
+                    await stack.enter_async_context(answering(settings.health, health, logs.events))
+                else:
+                    stack.callback(_report, worker, health)  # what it has counted outlives it
+            code = await serving.run(_serve(guest, settings))
     except VerserError as error:
         if settings.debug and isinstance(error, LifespanStartupFailed) and error.app_message:
             print(error.app_message, file=sys.stderr)  # noqa: T201 - what --debug asks for
@@ -86,6 +96,11 @@ async def _run(settings: Settings, logs: Logs, worker: Worker | None) -> int:
         return code
     logs.events.info("stopped", exit_code=int(code))
     return code
+
+
+def _report(worker: Worker, health: GuestHealth | None) -> None:
+    if health is not None:
+        worker.say_report({"metrics": health.report(), "status": health.facts()})
 
 
 def _limit_requests(

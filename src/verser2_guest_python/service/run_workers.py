@@ -17,6 +17,8 @@ from pathlib import Path
 from verser2_guest_python.errors import VerserConfigurationError
 from verser2_guest_python.service.checks import check_credentials, warn_of_credentials, warn_of_variables
 from verser2_guest_python.service.exit_codes import WorkerFailedError
+from verser2_guest_python.service.fleet_health import FleetHealth
+from verser2_guest_python.service.health import answering
 from verser2_guest_python.service.logs import Logs, set_up_logs
 from verser2_guest_python.service.reload import SourceFilter, changes, require_watchfiles
 from verser2_guest_python.service.settings import Settings
@@ -55,7 +57,7 @@ def run_workers(settings: Settings, arguments: Sequence[str]) -> int:
         version=version(_DISTRIBUTION),
         pid=os.getpid(),
     )
-    code = asyncio.run(_run(supervisor, source, logs))
+    code = asyncio.run(_run(settings, supervisor, source, logs))
     if supervisor.failure:
         if not logs.is_json:
             raise WorkerFailedError(supervisor.failure, code)
@@ -75,7 +77,18 @@ def _source(settings: Settings) -> SourceFilter:
     return SourceFilter(directories, workers.reload_include, workers.reload_exclude)
 
 
-async def _run(supervisor: Supervisor, source: SourceFilter | None, logs: Logs) -> int:
+async def _run(settings: Settings, supervisor: Supervisor, source: SourceFilter | None, logs: Logs) -> int:
+    if not settings.health.wanted:
+        return await _supervise(supervisor, source, logs)
+    health = FleetHealth(supervisor, settings.guest_id)
+    try:
+        async with answering(settings.health, health, logs.events):
+            return await _supervise(supervisor, source, logs)
+    finally:
+        await health.close()
+
+
+async def _supervise(supervisor: Supervisor, source: SourceFilter | None, logs: Logs) -> int:
     loop = asyncio.get_running_loop()
     running = loop.create_task(supervisor.run(), name="supervisor")
     if source is None:

@@ -127,6 +127,18 @@ class LogSettings(_Group):
         return value.lower() if isinstance(value, str) else value
 
 
+class HealthSettings(_Group):
+    """Where health checks and metrics are answered."""
+
+    listen: str | None = _default("health.listen")
+    socket: Path | None = _default("health.socket")
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody may ask."""
+        return self.listen is not None or self.socket is not None
+
+
 class HostSettings(_Group):
     """A Host of one's own."""
 
@@ -172,6 +184,7 @@ class Settings(BaseSettings):
     session: SessionSettings = SessionSettings()
     workers: WorkerSettings = WorkerSettings()
     log: LogSettings = LogSettings()
+    health: HealthSettings = HealthSettings()
     host: HostSettings = HostSettings()
 
     @classmethod

@@ -64,6 +64,7 @@ class Supervisor:
     somebody is working on the app.
 
     Attributes:
+        on_worker_started, on_worker_ended: called with each worker that was started, or has ended.
         failure: why `run` came to an end without being told to, in one sentence; else "".
     """
 
@@ -95,6 +96,18 @@ class Supervisor:
         self._was_ready = False
         self._exit_code: int = ExitCode.DONE
         self.failure = ""
+        self.on_worker_started: Callable[[WorkerProcess], None] = _ignore
+        self.on_worker_ended: Callable[[WorkerProcess], None] = _ignore
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stopping.is_set()
+
+    @property
+    def all_workers(self) -> tuple[WorkerProcess, ...]:
+        """All that have not ended, also those that are being replaced or drained."""
+        return tuple(self._all)
 
     @property
     def workers(self) -> dict[int, WorkerProcess]:
@@ -155,6 +168,7 @@ class Supervisor:
         try:
             worker = await WorkerProcess.spawn(slot, peer_id, self._command)
             self._all.add(worker)
+            self.on_worker_started(worker)
         finally:
             self._spawning -= 1
         if slot <= self._size:
@@ -179,6 +193,7 @@ class Supervisor:
             self._was_ready = True
         code = await worker.wait()
         self._all.discard(worker)
+        self.on_worker_ended(worker)
         worker.worn_out.set()  # wakes `_recycle`, which sees that it is gone
         is_current = self._current.get(worker.slot) is worker
         if is_current:
@@ -313,6 +328,10 @@ class Supervisor:
             self._retire(worker)
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+
+def _ignore(_worker: WorkerProcess) -> None:
+    """Nobody wants to know."""
 
 
 async def _within(seconds: float, event: Awaitable[object]) -> bool:

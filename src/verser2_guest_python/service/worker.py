@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
 
 from verser2_guest_python.guest.lifecycle import GuestEvent
 from verser2_guest_python.service.worker_process import (
     BLOCKED_AT_START,
     FAILED,
     REGISTERED,
+    REPORT,
     WORKER_ID_VARIABLE,
     WORKER_SOCKET_VARIABLE,
     WORN_OUT,
@@ -33,6 +36,7 @@ class Worker:
     def __init__(self, peer_id: str, sock: socket.socket) -> None:
         self.peer_id = peer_id
         self._socket = sock
+        self._unsent = b""  # the rest of a line that did not fit at once, and what follows it
         sock.setblocking(False)
 
     @classmethod
@@ -61,27 +65,52 @@ class Worker:
         """Tells why this process ends: the supervisor says it once, where all workers would."""
         self._say(FAILED + b" " + " ".join(reason.split()).encode("utf-8", "replace")[:_MAX_REASON_BYTES])
 
-    def _say(self, line: bytes) -> None:
-        try:
-            self._socket.send(line + b"\n")
-        except OSError:
-            return  # the supervisor is gone, or will hear of it when this process ends
+    def say_report(self, report: Mapping[str, Any]) -> None:
+        """Tells how this process is; left out while an earlier report has not left yet."""
+        if not self._unsent:
+            self._say(REPORT + b" " + json.dumps(report, separators=(",", ":")).encode())
 
-    def when_alone(self, call: Callable[[], None]) -> None:
-        """Calls `call` in the running loop once the supervisor has ended."""
+    def _say(self, line: bytes) -> None:
+        waits = bool(self._unsent)
+        self._unsent += line + b"\n"
+        if waits:
+            return
+        self._flush()
+        if self._unsent:
+            with suppress(RuntimeError):  # no loop runs any more: this was a last word
+                asyncio.get_running_loop().add_writer(self._socket, self._go_on)
+
+    def _flush(self) -> None:
+        try:
+            self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._unsent = b""  # the supervisor is gone, or will hear of it when this process ends
+
+    def _go_on(self) -> None:
+        self._flush()
+        if not self._unsent:
+            asyncio.get_running_loop().remove_writer(self._socket)
+
+    def listen(self, when_alone: Callable[[], None], when_asked: Callable[[], None]) -> None:
+        """Calls, in the running loop, `when_asked` for each report that the supervisor wants.
+
+        Once the supervisor has ended, it calls `when_alone`.
+        """
         loop = asyncio.get_running_loop()
 
         def look() -> None:
-            if self._has_lost_its_supervisor():
+            try:
+                data = self._socket.recv(_READ_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
                 loop.remove_reader(self._socket)
-                call()
+                when_alone()
+            elif REPORT in data:
+                when_asked()
 
         loop.add_reader(self._socket, look)
-
-    def _has_lost_its_supervisor(self) -> bool:
-        try:
-            return not self._socket.recv(_READ_BYTES)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True

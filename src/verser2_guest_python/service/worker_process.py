@@ -1,12 +1,14 @@
 """One worker as its supervisor sees it: a process of its own, and a socket between the two.
 
-The worker says `registered ID`, `worn-out` and `failed SENTENCE` on the socket, a line each; that it
-ends tells either side that the other is gone. Workers are spawned, never forked: they share nothing.
+The worker says `registered ID`, `worn-out` and `failed SENTENCE` on the socket, a line each, and
+`report JSON` when it is asked to `report`; that it ends tells either side that the other is gone.
+Workers are spawned, never forked: they share nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -14,7 +16,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 WORKER_ID_VARIABLE: Final = "VERSER_WORKER_ID"
 WORKER_SOCKET_VARIABLE: Final = "VERSER_WORKER_SOCKET"
@@ -22,6 +24,8 @@ WORKER_SOCKET_VARIABLE: Final = "VERSER_WORKER_SOCKET"
 REGISTERED: Final = b"registered"
 WORN_OUT: Final = b"worn-out"
 FAILED: Final = b"failed"
+REPORT: Final = b"report"
+_MAX_LINE_BYTES: Final = 1 << 20
 _LAST_WORDS_SECONDS: Final = 1.0
 """For what a worker said before it ended to arrive; a child of its own may keep the socket open for ever."""
 
@@ -50,6 +54,7 @@ class WorkerProcess:
         peer_ids: all the ids that it may be registered as: a handover of its own takes another.
         failure: why it failed, as it told itself; "" if it did not.
         was_stopped: it was told to drain, so that its end is no surprise.
+        report: what it told of itself last: `metrics` and `status`; empty before.
         worn_out: set when it has served `limit_max_requests`, and wants to be replaced.
     """
 
@@ -61,12 +66,15 @@ class WorkerProcess:
         self.peer_ids = {peer_id}
         self.failure = ""
         self.was_stopped = False
+        self.report: dict[str, Any] = {}
         self.state = WorkerState.STARTING
         self.started_at = time.monotonic()
         self.worn_out = asyncio.Event()
         self._process = process
         self._socket = sock
         self._ready = asyncio.Event()
+        self._reported = asyncio.Event()
+        self._report_asked = False
         self._listening = asyncio.get_running_loop().create_task(
             self._listen(), name=f"worker {peer_id}: socket"
         )
@@ -112,6 +120,8 @@ class WorkerProcess:
                 *lines, waiting = (waiting + data).split(b"\n")
                 for line in lines:
                     self._hear(line)
+                if len(waiting) > _MAX_LINE_BYTES:
+                    waiting = b""  # no report is that long
 
     def _hear(self, line: bytes) -> None:
         word, _, rest = line.partition(b" ")
@@ -125,6 +135,27 @@ class WorkerProcess:
             self.worn_out.set()
         elif word == FAILED:
             self.failure = text
+        elif word == REPORT:
+            self._report_asked = False
+            with suppress(ValueError):
+                self.report = json.loads(rest)
+            self._reported.set()
+
+    async def ask_report(self, seconds: float) -> bool:
+        """Asks for a new `report`; False when none comes in time, as from a worker whose loop is blocked."""
+        self._reported.clear()
+        if not self._report_asked:  # one that is blocked finds one question when it looks up, not a hundred
+            try:
+                self._socket.send(REPORT + b"\n")
+            except OSError:
+                return False
+            self._report_asked = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._reported.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def wait_ready(self) -> bool:
         """Until it has registered, or has ended: whether it is ready, and was not told to stop meanwhile."""

@@ -1,0 +1,140 @@
+"""The metrics of a Guest: names, kinds, labels, and what each one says.
+
+Apart from `measures.py`, which counts, and `prometheus.py`, which renders: the reference page, the
+dashboard and both of them hold to this table. Names follow Prometheus: base units, `_total` for what
+only grows, labels whose values are few.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Final
+
+PREFIX: Final = "verser_guest_"
+WORKER_LABEL: Final = "worker"
+"""A label of every metric: the number of the worker, from 1; 1 for a Guest alone."""
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_LAG_SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Kind(Enum):
+    """What can be done with a metric."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric; `buckets` are the upper bounds of a histogram, without the last one.
+
+    `is_highest`: of two processes in one slot it is the higher value, instead of the sum.
+    """
+
+    name: str
+    kind: Kind
+    sentence: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    is_highest: bool = False
+
+
+_TABLE: Final = (
+    Metric(
+        "info", Kind.GAUGE, "Always 1; its labels say what runs.", ("version", "guest_id"), is_highest=True
+    ),
+    Metric(
+        "requests_total",
+        Kind.COUNTER,
+        "HTTP requests that are over. The status class is none where no answer went out: the app failed, or "
+        "the caller had left.",
+        ("method", "status_class"),
+    ),
+    Metric(
+        "request_duration_seconds",
+        Kind.HISTOGRAM,
+        "From the request's head to the end of the app call.",
+        ("method",),
+        _SECONDS,
+    ),
+    Metric(
+        "time_to_first_byte_seconds",
+        Kind.HISTOGRAM,
+        "From the request's head to the response's, with the first piece of its body.",
+        ("method",),
+        _SECONDS,
+    ),
+    Metric("requests_in_flight", Kind.GAUGE, "App calls that run."),
+    Metric(
+        "request_bytes_total",
+        Kind.COUNTER,
+        "Bytes of request bodies that apps have read, of requests that are over.",
+    ),
+    Metric(
+        "response_bytes_total",
+        Kind.COUNTER,
+        "Bytes of response bodies that apps have sent, of requests that are over.",
+    ),
+    Metric(
+        "app_errors_total",
+        Kind.COUNTER,
+        "Requests and WebSockets whose app raised, or ended without answering.",
+    ),
+    Metric(
+        "leases",
+        Kind.GAUGE,
+        "Open leases: idle ones wait for a request, active ones carry one.",
+        ("state",),
+    ),
+    Metric("websockets_open", Kind.GAUGE, "WebSockets that are open, or being negotiated."),
+    Metric(
+        "websockets_total",
+        Kind.COUNTER,
+        "WebSockets that are over, by how they began: 1xx was accepted.",
+        ("status_class",),
+    ),
+    Metric(
+        "websocket_messages_total",
+        Kind.COUNTER,
+        "Messages that apps were given (received) and that they sent.",
+        ("direction",),
+    ),
+    Metric(
+        "websocket_bytes_total",
+        Kind.COUNTER,
+        "Bytes of these messages, of WebSockets that are over.",
+        ("direction",),
+    ),
+    Metric("sessions", Kind.GAUGE, "Registered sessions that requests come on.", ("host",)),
+    Metric(
+        "session_age_seconds",
+        Kind.GAUGE,
+        "Since such a session was registered.",
+        ("host",),
+        is_highest=True,
+    ),
+    Metric("ping_round_trip_seconds", Kind.GAUGE, "Round trip of its last PING.", ("host",), is_highest=True),
+    Metric(
+        "reconnects_total",
+        Kind.COUNTER,
+        "Attempts to get a new session, by why: connection-lost, ping-timeout, goaway, stream-ids, renewal; "
+        "connect-failed and refused are further attempts after one that failed so.",
+        ("reason",),
+    ),
+    Metric("draining", Kind.GAUGE, "1 while it takes leave, else 0.", is_highest=True),
+    Metric(
+        "event_loop_lag_seconds",
+        Kind.HISTOGRAM,
+        "How late a timer ran, asked twice a second: what blocks the event loop shows here.",
+        (),
+        _LAG_SECONDS,
+    ),
+    Metric("log_lines_dropped_total", Kind.COUNTER, "Log lines that could not be written."),
+    Metric("worker_starts_total", Kind.COUNTER, "Worker processes that the supervisor has started."),
+)
+
+METRICS: Final = MappingProxyType({metric.name: metric for metric in _TABLE})

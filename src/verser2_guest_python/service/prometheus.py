@@ -1,0 +1,75 @@
+"""Metrics as Prometheus and OpenMetrics read them, made with prometheus_client (extra `metrics`).
+
+Apart from `measures.py` because this library is loaded only when somebody asks, and only by the process
+that answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from verser2_guest_python.service.measures import Report, Value
+from verser2_guest_python.service.metric_table import METRICS, PREFIX, WORKER_LABEL, Kind, Metric
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric as Family
+
+MISSING = "Metrics need prometheus_client: install it with pip install 'verser2-guest-python[metrics]'."
+
+
+class MetricsMissingError(Exception):
+    """The extra `metrics` is not installed."""
+
+
+def render(reports: Mapping[str, Report], accept: str) -> tuple[str, bytes]:
+    """Content type and text of the reports of these workers, in the form that `accept` asks for.
+
+    Raises `MetricsMissingError`. The first call loads the library: call it in a thread.
+    """
+    try:
+        from prometheus_client import CollectorRegistry
+        from prometheus_client.exposition import choose_encoder
+    except ImportError:
+        raise MetricsMissingError(MISSING) from None
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(reports))
+    encode, content_type = choose_encoder(accept)
+    return content_type, encode(registry)
+
+
+class _Collector:
+    def __init__(self, reports: Mapping[str, Report]) -> None:
+        self._reports = reports
+
+    def describe(self) -> list[Family]:
+        return []
+
+    def collect(self) -> Iterator[Family]:
+        for metric in METRICS.values():
+            yield self._family(metric)
+
+    def _family(self, metric: Metric) -> Family:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+        name, labels = PREFIX + metric.name, (WORKER_LABEL, *metric.labels)
+        if metric.kind is Kind.HISTOGRAM:
+            histograms = HistogramMetricFamily(name, metric.sentence, labels=labels)
+            bounds = (*map(str, metric.buckets), "+Inf")
+            for values, value in self._series(metric.name):
+                assert isinstance(value, list)  # noqa: S101 - a histogram is one in every report
+                *counts, total = value
+                histograms.add_metric(values, list(zip(bounds, accumulate(counts), strict=True)), total)
+            return histograms
+        kind = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+        family = kind(name, metric.sentence, labels=labels)
+        for values, value in self._series(metric.name):
+            assert not isinstance(value, list)  # noqa: S101
+            family.add_metric(values, value)
+        return family
+
+    def _series(self, name: str) -> Iterator[tuple[list[str], Value]]:
+        for worker, report in self._reports.items():
+            for labels, value in report.get(name, ()):
+                yield [worker, *labels], value

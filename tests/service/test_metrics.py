@@ -1,0 +1,160 @@
+"""Metrics from what a Guest tells to what Prometheus reads, and the dashboard that is made of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.docs.markdown import ROOT
+from tests.service.asking import samples
+from verser2_guest_python.guest.facts import GuestFacts, SessionFacts
+from verser2_guest_python.guest.lifecycle import GuestEvent
+from verser2_guest_python.service.health import answer
+from verser2_guest_python.service.measures import GuestMeasures, Report, added, lasting
+from verser2_guest_python.service.metric_table import METRICS, PREFIX, Kind
+from verser2_guest_python.service.prometheus import render
+
+DASHBOARDS = sorted((ROOT / "config" / "grafana").glob("*.json"))
+FACTS = GuestFacts(
+    sessions=(SessionFacts("https://host", "a", 5.0, 0.25), SessionFacts("https://host", "a~2", 1.0, None)),
+    requests_running=2,
+    leases_idle=8,
+    websockets_open=1,
+    websocket_messages_received=3,
+    websocket_messages_sent=4,
+)
+
+
+def completed(method: str, status: int, seconds: float = 0.02, reason: str | None = None) -> GuestEvent:
+    fields = {"method": method, "status": status, "duration_ms": seconds * 1000, "reason": reason}
+    return GuestEvent("request-completed", {**fields, "bytes_in": 10, "bytes_out": 20})
+
+
+def measured() -> GuestMeasures:
+    """One of everything."""
+    measures = GuestMeasures()
+    for event in (
+        completed("GET", 200),
+        completed("GET", 204, 120.0),
+        completed("BREW", 418),
+        completed("POST", 0, reason="app failed: ValueError"),
+        completed("WEBSOCKET", 101),
+        GuestEvent("reconnecting", {"cause": "goaway"}),
+        GuestEvent("registered", {}),
+    ):
+        measures(event)
+    measures.first_byte("GET", 0.01)
+    measures.first_byte("BREW", 0.01)
+    measures.lag.add(0.001)
+    return measures
+
+
+def report() -> Report:
+    return measured().report(FACTS, guest_id="a", version="1", draining=False, lines_dropped=7)
+
+
+def text_of(reports: dict[str, Report]) -> str:
+    return render(reports, "")[1].decode()
+
+
+def test_what_is_counted_is_what_is_read() -> None:
+    found = samples(text_of({"1": report()}))
+    assert found["requests_total", "GET", "2xx", "1"] == 2
+    assert found["requests_total", "other", "4xx", "1"] == 1
+    assert found["requests_total", "POST", "none", "1"] == 1
+    assert found["request_duration_seconds_sum", "GET", "1"] == pytest.approx(120.02)
+    assert found["request_duration_seconds_bucket", "GET", "1"] == 2
+    assert found["time_to_first_byte_seconds_count", "other", "1"] == 1
+    assert found["app_errors_total", "1"] == 1
+    assert found["websockets_total", "1xx", "1"] == 1
+    assert found["websocket_bytes_total", "sent", "1"] == 20
+    assert (found["request_bytes_total", "1"], found["response_bytes_total", "1"]) == (40, 80)
+    assert found["reconnects_total", "goaway", "1"] == 1
+    assert found["sessions", "https://host", "1"] == 2
+    assert found["session_age_seconds", "https://host", "1"] == 5
+    assert found["ping_round_trip_seconds", "https://host", "1"] == 0.25
+    assert found["log_lines_dropped_total", "1"] == 7
+
+
+def test_a_bucket_holds_what_is_at_most_its_bound() -> None:
+    families = {family.name: family for family in text_string_to_metric_families(text_of({"1": report()}))}
+    lag = families[PREFIX + "event_loop_lag_seconds"]
+    buckets = {one.labels["le"]: one.value for one in lag.samples if one.name.endswith("_bucket")}
+    assert buckets["0.001"] == buckets["+Inf"] == 1
+
+
+def test_every_metric_is_reported_and_has_the_labels_of_the_table() -> None:
+    reported = report() | {"worker_starts_total": [([], 1)]}
+    assert set(reported) == set(METRICS)
+    for name, series in reported.items():
+        for labels, value in series:
+            assert len(labels) == len(METRICS[name].labels)
+            assert isinstance(value, list) == (METRICS[name].kind is Kind.HISTOGRAM)
+    for metric in METRICS.values():
+        assert metric.sentence.endswith(".")
+        assert metric.name.endswith("_total") == (metric.kind is Kind.COUNTER)
+
+
+def test_processes_are_added_up_also_after_a_journey_as_json() -> None:
+    one = json.loads(json.dumps(report()))
+    both = added(one, report())
+    found = samples(text_of({"1": both}))
+    assert found["requests_total", "GET", "2xx", "1"] == 4
+    assert found["request_duration_seconds_count", "GET", "1"] == 4
+    assert found["requests_in_flight", "1"] == 4
+    assert found["session_age_seconds", "https://host", "1"] == 5
+    assert found["info", "a", "1", "1"] == 1
+    kept = lasting(both)
+    assert "requests_in_flight" not in kept
+    assert samples(text_of({"1": kept}))["requests_total", "GET", "2xx", "1"] == 4
+
+
+def test_openmetrics_for_those_who_ask_for_it() -> None:
+    content_type, body = render({"1": report()}, "application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    assert body.endswith(b"# EOF\n")
+
+
+async def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Alone:
+        async def reports(self) -> dict[str, Report]:
+            return {"1": report()}
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == "prometheus_client"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    found = await answer(Alone(), "/metrics", {})  # type: ignore[arg-type]
+    assert found.status is HTTPStatus.NOT_IMPLEMENTED
+    assert b"pip install 'verser2-guest-python[metrics]'" in found.body
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.name)
+def test_a_dashboard_uses_metrics_and_labels_that_exist(path: Any) -> None:
+    text = text_of({"1": report() | {"worker_starts_total": [([], 1)]}})
+    known = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
+    labels = {name for metric in METRICS.values() for name in metric.labels}
+    labels |= {"worker", "le", "job", "instance"}
+    dashboard = json.loads(path.read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
+    expressions += [one["query"]["query"] for one in dashboard["templating"]["list"] if "datasource" in one]
+    used: set[str] = set()
+    for expression in expressions:
+        used |= set(re.findall(rf"\b{PREFIX}\w+", expression))
+        by = re.findall(r" by \(([^)]*)\)", expression)
+        assert {name.strip() for names in by for name in names.split(",")} <= labels, expression
+        assert set(re.findall(r"(\w+)=~?[\"`]", expression)) <= labels, expression
+        assert expression.count("(") == expression.count(")")
+    assert used <= known
+    shown = {name.removeprefix(PREFIX).removesuffix("_bucket") for name in used}
+    assert set(METRICS) - shown == set(), "every metric has its place on it"
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    places = [tuple(panel["gridPos"][key] for key in "xywh") for panel in dashboard["panels"]]
+    cells = [(x + i, y + j) for x, y, w, h in places for i in range(w) for j in range(h)]
+    assert len(cells) == len(set(cells)), "no panel lies on another"
+    assert all(x + w <= 24 for x, _, w, _ in places)
