@@ -136,10 +136,11 @@ def _default(option: Option | None) -> str:
 METRICS_HEAD = """\
 # Metrics
 
-Made from the program itself (`python -m tests.docs.reference`). How to get them is in [monitoring](../monitoring.md).
+Made from the program itself (`python -m tests.docs.reference`). How to get them is in
+[monitoring](../monitoring.md).
 
-Every metric also has the label `worker`: the number of the worker, from 1; 1 for a Guest alone. `host` is the URL of a
-Host. Methods that are not HTTP's own are `other`.
+Every metric also has the label `worker`: the number of the worker, from 1; 1 for a Guest alone. `host` is
+the URL of a Host. Methods that are not HTTP's own are `other`.
 
 | metric | kind | labels | meaning |
 |---|---|---|---|
@@ -152,7 +153,8 @@ def metrics() -> str:
     for metric in METRICS.values():
         labels = ", ".join(f"`{name}`" for name in metric.labels)
         bounds = f" Buckets to {metric.buckets[-1]:g} s." if metric.buckets else ""
-        rows.append(f"| `{PREFIX}{metric.name}` | {metric.kind.value} | {labels} | {metric.sentence}{bounds} |")
+        name = f"`{PREFIX}{metric.name}`"
+        rows.append(f"| {name} | {metric.kind.value} | {labels} | {metric.sentence}{bounds} |")
     return METRICS_HEAD + "\n".join(rows) + "\n"
 
 

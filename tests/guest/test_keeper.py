@@ -179,7 +179,7 @@ async def test_the_life_of_a_guest_in_events(certs: Certificates, tmp_path: Any)
     lost, again = await events.wait("disconnected"), await events.wait("reconnecting", 2)
     assert set(lost.fields) == {"reason", "host", "guest_id"}
     assert events.all[events.types.index("disconnected") + 1].type == "reconnecting"
-    assert set(again.fields) == {"delay_seconds", "attempt", "reason", "host"}
+    assert set(again.fields) == {"delay_seconds", "attempt", "reason", "cause", "host"}
     assert again.fields["attempt"] == 2
     assert 0.0 < float(str(again.fields["delay_seconds"])) <= 0.5
     assert "refused" in str(again.fields["reason"])
