@@ -88,6 +88,8 @@ function count() {
   const shown = list.needle ? list.shown.length : kept;
   say(byId('count'), list.paused ? `${list.waiting.size} new` : shown === kept ? String(kept) : `${shown} of ${kept}`);
   byId('empty').hidden = kept > 0;
+  byId('unmatched').hidden = kept === 0 || shown > 0;
+  byId('list').hidden = shown === 0;
 }
 
 function link(state, text) {
