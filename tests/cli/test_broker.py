@@ -230,9 +230,25 @@ def test_variables_that_contradict_each_other(stage: Stage) -> None:
     fails(78, "VERSER_TLS_CA_FILE", "VERSER_TLS__CA_FILE", arguments=arguments, env=env)
 
 
-@pytest.mark.parametrize("header", ["no colon", ": value", ""])
-def test_a_header_that_is_none(stage: Stage, header: str) -> None:
-    fails(2, "-H", arguments=("broker", "get", "a.test/", "-H", header, *stage.peer))
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("no colon", "-H"),
+        (": value", "-H"),
+        ("", "-H"),
+        ("x y: 1", "'x y'"),
+        ("x: 1\nz: 2", "'x'"),
+    ],
+)
+def test_a_header_that_is_none(header: str, said: str) -> None:
+    where = ("--host-url", "https://localhost:1")  # it is told before anybody is asked
+    fails(2, said, arguments=("broker", "get", "a.test/", "-H", header, *where))
+    fails(2, said, arguments=("broker", "ws", "a.test/", "-H", header, *where))
+
+
+def test_a_method_that_is_none() -> None:
+    where = ("--host-url", "https://localhost:1")
+    fails(2, "'GE T'", arguments=("broker", "request", "GE T", "a.test/", *where))
 
 
 # --- The output ---------------------------------------------------------------------------------

@@ -81,6 +81,13 @@ def test_headers_of_ours_give_way_to_those_given(kit: Stage) -> None:
     }
 
 
+def test_headers_beyond_ascii_go_out_as_utf_8(kit: Stage) -> None:
+    result = run("broker", "get", "kit.test/say", "-v", "-H", "x-name: café €", *kit.peer)
+    headers = json.loads(result.stdout)["headers"]
+    assert headers["x-name"].encode("latin-1").decode() == "café €"
+    assert "> x-name: café €" in result.stderr.decode().splitlines()
+
+
 def test_data_is_joined_as_a_form_has_it(kit: Stage, tmp_path: Path) -> None:
     (tmp_path / "two").write_text("b=2")
     seen = said(kit, "post", "kit.test/say", "-d", "a=1", "-d", f"@{tmp_path}/two", "-d", "@-", data=b"c=3")

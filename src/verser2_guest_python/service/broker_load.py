@@ -16,7 +16,7 @@ from verser2_guest_python.service.broker_notes import Notes
 from verser2_guest_python.service.broker_peer import Peer, connected
 from verser2_guest_python.service.broker_request import Call
 from verser2_guest_python.service.broker_run import run_until_signal
-from verser2_guest_python.service.call_broker import check_url, wait_for_route
+from verser2_guest_python.service.call_broker import check_call, wait_for_route
 from verser2_guest_python.service.exit_codes import ExitCode, exit_code
 from verser2_guest_python.service.output import Output
 from verser2_guest_python.service.text import safe, size
@@ -39,7 +39,7 @@ def run_load(peer: Peer, call: Call, notes: Notes, count: int, concurrency: int,
     """
     if call.body is not None and not call.body.replayable:
         raise VerserUsageError("A load run needs a body that can be read again: give a file.")
-    check_url(call)
+    check_call(call)
     return run_until_signal(
         lambda: _Load(call, count, min(count, concurrency), fail=fail).run(peer, notes), fast_loop=True
     )

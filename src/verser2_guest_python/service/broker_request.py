@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from verser2_guest_python.errors import VerserUsageError
+from verser2_guest_python.errors import VerserProtocolError, VerserUsageError
 from verser2_guest_python.service.broker_body import RequestBody
+from verser2_guest_python.wire.headers import join_request_headers
 
 USER_AGENT: Final = "verser2-guest"
 MAX_REDIRECTS: Final = 10
@@ -100,4 +101,10 @@ def _header(text: str) -> Header:
     name, colon, value = text.partition(":")
     if not colon or not name.strip():
         raise VerserUsageError(f"{text!r} is no header: -H is written 'Name: value'.")
-    return name.strip(), value.strip()
+    # Field values are Latin-1 here: what is beyond ASCII goes out as the bytes of its UTF-8, as with curl
+    header = name.strip(), value.strip().encode("utf-8", "surrogateescape").decode("latin-1")
+    try:
+        join_request_headers((header,))
+    except VerserProtocolError as error:
+        raise VerserUsageError(error.message) from None
+    return header

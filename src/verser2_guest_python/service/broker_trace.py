@@ -71,7 +71,8 @@ class Trace:
         if not any(name.lower() == "host" for name, _ in headers):
             notes.detail(">", f"host: {authority}")
         for name, value in headers:
-            notes.detail(">", f"{name.lower()}: {masked_header(name, value)}")
+            text = value.encode("latin-1").decode("utf-8", "replace")  # as it was typed
+            notes.detail(">", f"{name.lower()}: {masked_header(name, text)}")
         if length is not None:
             notes.detail(">", f"content-length: {length}")
         notes.detail(">")

@@ -10,7 +10,7 @@ import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from verser2_guest_python.errors import MissingGuestError, RequestTimeoutError
+from verser2_guest_python.errors import MissingGuestError, RequestTimeoutError, VerserUsageError
 from verser2_guest_python.service.broker_answer import Presenter, Shown
 from verser2_guest_python.service.broker_notes import Notes
 from verser2_guest_python.service.broker_peer import Peer, tell_before, tell_connected
@@ -28,7 +28,7 @@ def run_call(peer: Peer, call: Call, shown: Shown, notes: Notes) -> int:
 
     Raises `VerserError`, and `OutputError` where the answer cannot be written.
     """
-    check_url(call)
+    check_call(call)
     return run_until_signal(lambda: _call(peer, call, shown, notes))
 
 
@@ -61,10 +61,13 @@ async def _converse(broker: VerserBroker, peer: Peer, call: Call, presenter: Pre
     return code
 
 
-def check_url(call: Call) -> None:
-    """Raises `VerserUsageError` for a URL that cannot be asked for, before anything is connected."""
+def check_call(call: Call) -> None:
+    """Raises `VerserUsageError` for a URL or a method that is none, before anything is connected."""
     from verser2_guest_python.broker.target import parse_target
+    from verser2_guest_python.wire.headers import is_token
 
+    if not is_token(call.method):
+        raise VerserUsageError(f"{call.method!r} is not an HTTP method.")
     parse_target(call.url, call.route_domain)
 
 
