@@ -26,6 +26,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
         "host": ("host", "host", "Run a Host: Guests and Brokers dial it."),
         "broker": ("broker", "broker", "Send a request to an app through a Host."),
         "health": ("health", "health", "Ask a running Guest how it is."),
+        "gateway": ("gateway", "gateway", "Let browsers and every HTTP client in, through a Host."),
         "config": ("config", "config", "Show and check settings."),
         "completion": ("completion", "completion", "Have the shell complete commands and options."),
     }

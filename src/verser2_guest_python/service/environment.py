@@ -37,6 +37,8 @@ _FALLBACKS: Final[Mapping[str, str]] = MappingProxyType({"workers.workers": "WEB
 LISTS: Final = frozenset(
     {
         "forwarded_allow_brokers",
+        "gateway.map",
+        "gateway.trust_forwarded",
         "host_url",
         "routed_domains",
         "workers.reload_dir",
@@ -44,7 +46,9 @@ LISTS: Final = frozenset(
         "workers.reload_include",
     }
 )
-SECRETS: Final = frozenset({"registration_token", "tls.key_password", "tls.pfx_password"})
+SECRETS: Final = frozenset(
+    {"gateway.ssl_keyfile_password", "registration_token", "tls.key_password", "tls.pfx_password"}
+)
 
 
 @dataclass(frozen=True, slots=True)

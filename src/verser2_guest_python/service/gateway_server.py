@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import uvicorn
 
 DEFAULT_LISTEN: Final = "127.0.0.1:8080"
-DEFAULT_KEEP_ALIVE_SECONDS: Final = 5
+DEFAULT_KEEP_ALIVE_SECONDS: Final = 5.0
 _NEEDED: Final = ("uvicorn", "httptools", "websockets")
 _INSTALL: Final = "pip install 'verser2-guest-python[gateway]'"
 _BACKLOG: Final = 2048
@@ -82,7 +82,7 @@ class GatewayServer:
         listen: str = DEFAULT_LISTEN,
         tls: PublicTls | None = None,
         limits: GatewayLimits | None = None,
-        keep_alive: int = DEFAULT_KEEP_ALIVE_SECONDS,
+        keep_alive: float = DEFAULT_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown: float = 30.0,
         on_refused: Callable[[GatewayRecord], None] | None = None,
     ) -> None:
@@ -169,7 +169,7 @@ class GatewayServer:
             proxy_headers=False,
             server_header=False,
             backlog=_BACKLOG,
-            timeout_keep_alive=self._keep_alive,
+            timeout_keep_alive=max(1, round(self._keep_alive)),
             timeout_graceful_shutdown=max(1, round(self._drain_seconds)),
             **tls,
         )

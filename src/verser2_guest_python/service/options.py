@@ -11,17 +11,20 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from verser2_guest_python.service.gateway_options import GATEWAY_OPTIONS
 from verser2_guest_python.service.option import Option
 from verser2_guest_python.service.option_table import OPTION_TABLE
 from verser2_guest_python.service.source_options import SOURCE_OPTIONS
 
 OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
-    {option.key: option for option in (*OPTION_TABLE, *SOURCE_OPTIONS)}
+    {option.key: option for option in (*OPTION_TABLE, *GATEWAY_OPTIONS, *SOURCE_OPTIONS)}
 )
 
 SOURCE_KEYS: Final = tuple(option.key for option in SOURCE_OPTIONS)
 """Where settings come from: no settings themselves."""
-_NEVER_OPTIONS: Final = frozenset({"app", "tls.key_password", "tls.pfx_password", "host.policy"})
+_NEVER_OPTIONS: Final = frozenset(
+    {"app", "tls.key_password", "tls.pfx_password", "gateway.ssl_keyfile_password", "host.policy"}
+)
 SETTING_KEYS: Final = frozenset(OPTIONS) - frozenset(SOURCE_KEYS) | _NEVER_OPTIONS
 """All settings by their path, as files know them; the fields of the model, for those who do not load it."""
 
@@ -89,6 +92,22 @@ BROKER_KEYS: Final = (
     *TLS_KEYS,
     "session.connect_timeout",
     "session.proxy",
+    *SOURCE_KEYS,
+)
+
+GATEWAY_KEYS: Final = (
+    "host_url",
+    "broker_id",
+    "registration_token",
+    *(option.key for option in GATEWAY_OPTIONS),
+    *TLS_KEYS,
+    "session.connect_timeout",
+    "session.reconnect_max_delay",
+    "session.ping_interval",
+    "session.ping_timeout",
+    "session.proxy",
+    "session.exit_on_connect_failure",
+    *LOG_KEYS,
     *SOURCE_KEYS,
 )
 

@@ -139,6 +139,30 @@ class HealthSettings(_Group):
         return self.listen is not None or self.socket is not None
 
 
+class GatewaySettings(_Group):
+    """The gateway: where it listens, which names it knows, what it takes from clients."""
+
+    listen: str = _default("gateway.listen")
+    map: Texts = _default("gateway.map")
+    only_mapped: bool = _default("gateway.only_mapped")
+    default_domain: str | None = _default("gateway.default_domain")
+    list_routes: bool = _default("gateway.list_routes")
+    route_wait: Seconds = _default("gateway.route_wait")
+    trust_forwarded: Texts = _default("gateway.trust_forwarded")
+    max_body_bytes: Annotated[Size, Field(ge=0)] = _default("gateway.max_body_bytes")
+    max_header_bytes: Annotated[Size, Field(ge=256)] = _default("gateway.max_header_bytes")
+    limit_concurrency: Count = _default("gateway.limit_concurrency")
+    timeout: Annotated[Seconds, Field(gt=0)] = _default("gateway.timeout")
+    head_timeout: Annotated[Seconds, Field(gt=0)] = _default("gateway.head_timeout")
+    read_timeout: Annotated[Seconds, Field(gt=0)] = _default("gateway.read_timeout")
+    write_timeout: Annotated[Seconds, Field(gt=0)] = _default("gateway.write_timeout")
+    timeout_keep_alive: Annotated[Seconds, Field(gt=0)] = _default("gateway.timeout_keep_alive")
+    timeout_graceful_shutdown: Seconds = _default("gateway.timeout_graceful_shutdown")
+    ssl_certfile: Path | None = _default("gateway.ssl_certfile")
+    ssl_keyfile: Path | None = _default("gateway.ssl_keyfile")
+    ssl_keyfile_password: SecretStr | None = Field(default=None, description="Password of that key file.")
+
+
 class HostSettings(_Group):
     """A Host of one's own."""
 
@@ -185,6 +209,7 @@ class Settings(BaseSettings):
     workers: WorkerSettings = WorkerSettings()
     log: LogSettings = LogSettings()
     health: HealthSettings = HealthSettings()
+    gateway: GatewaySettings = GatewaySettings()
     host: HostSettings = HostSettings()
 
     @classmethod

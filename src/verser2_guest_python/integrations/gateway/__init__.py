@@ -14,8 +14,25 @@ Example, for `uvicorn mygateway:app --interface asgi3`::
 
 from __future__ import annotations
 
-from .app import Gateway, create_gateway
-from .limits import GatewayLimits
-from .record import GatewayRecord
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from .app import Gateway, create_gateway
+    from .limits import GatewayLimits
+    from .record import GatewayRecord
 
 __all__ = ["Gateway", "GatewayLimits", "GatewayRecord", "create_gateway"]
+
+# Loaded on first use: the command line knows the limits, and must not wait for the rest
+_MODULES: Final = MappingProxyType(
+    {"Gateway": "app", "create_gateway": "app", "GatewayLimits": "limits", "GatewayRecord": "record"}
+)
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{module}"), name)

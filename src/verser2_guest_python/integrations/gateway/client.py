@@ -112,15 +112,16 @@ class Client:
     # --- Receiving ------------------------------------------------------------------------
 
     async def _run(self) -> None:
+        ended = False
         while True:
             message = await self._receive()
             if message["type"] != "http.request":
                 self._leave()
                 return
-            if self.complete:
+            if ended:
                 return  # no server says more than that the client has left
             chunk = message.get("body", b"")
-            self.complete = not message.get("more_body", False)
+            self.complete = ended = not message.get("more_body", False)
             self.received += len(chunk)
             if self.received > self._limits.max_body_bytes:
                 self._refusal = body_too_large(self._limits.max_body_bytes)

@@ -13,7 +13,7 @@ from verser2_guest_python.errors import RequestTimeoutError
 
 from .forwarding import Forwarding
 from .limits import GatewayLimits
-from .refusal import Refusal, unknown_name
+from .refusal import Refusal, host_away, unknown_name
 from .routing import Names
 
 
@@ -32,7 +32,7 @@ class GatewayConfig:
         """The domain that a `host` header leads to; raises a `Refusal` when there is none."""
         domain = self.names.find(authority)
         if domain is None:
-            raise unknown_name(authority)
+            raise unknown_name(authority) if self.broker.connected else host_away(authority)
         return domain
 
     def listed_names(self, refusal: Refusal) -> list[str] | None:

@@ -12,6 +12,7 @@ from typing import Final
 
 from verser2_guest_python.errors import (
     AuthorizationDeniedError,
+    DisconnectedTargetError,
     LeaseTimeoutError,
     LocalHandlerFailureError,
     MissingGuestError,
@@ -75,6 +76,15 @@ def malformed(what: str) -> Refusal:
 def unknown_name(name: str) -> Refusal:
     """404: no app has that name."""
     return Refusal(404, MissingGuestError.default_code, f"There is no app here by the name of {name}.")
+
+
+def host_away(name: str) -> Refusal:
+    """502: which apps there are, nobody can tell just now."""
+    return Refusal(
+        502,
+        DisconnectedTargetError.default_code,
+        f"Whether there is an app by the name of {name} cannot be told.",
+    )
 
 
 def too_busy() -> Refusal:

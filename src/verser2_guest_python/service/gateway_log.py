@@ -1,0 +1,64 @@
+"""Access lines of the gateway: one for each request and WebSocket, seen from outside.
+
+Apart from `access_log.py`, which tells what a Guest saw: here there are clients and names, and requests that
+never came to an app. The query is left out: people put credentials there.
+"""
+
+from __future__ import annotations
+
+from json.encoder import encode_basestring_ascii as _quoted
+from typing import Final
+
+from verser2_guest_python.integrations.gateway import GatewayRecord
+from verser2_guest_python.service.access_log import status_colours
+from verser2_guest_python.service.log_line import BLUE, BOLD, DIM, LEVEL_WIDTH, RED, line_start
+from verser2_guest_python.service.logs import Logs
+from verser2_guest_python.service.text import duration, safe, size
+
+_METHOD_WIDTH: Final = 7
+_TARGET_WIDTH: Final = 40
+_MAX_PATH_CHARS: Final = 2_000
+
+
+class GatewayAccessLog:
+    """Writes a line for each record that it is called with."""
+
+    def __init__(self, logs: Logs) -> None:
+        self._logs = logs
+
+    def __call__(self, record: GatewayRecord) -> None:
+        path = record.path.partition("?")[0][:_MAX_PATH_CHARS]
+        stamp = self._logs.clock.stamp()
+        self._logs.sink.write(
+            _json(record, path, stamp) if self._logs.is_json else self._console(record, path, stamp)
+        )
+
+    def _console(self, record: GatewayRecord, path: str, stamp: str) -> str:
+        paint = self._logs.paint
+        method = "WS" if record.websocket else record.method
+        head = f"{line_start(paint, stamp, '')} {paint('request'.ljust(LEVEL_WIDTH), BLUE)}"
+        code = paint(str(record.status), *status_colours(record.status))
+        what = f"{code} {paint(safe(method).ljust(_METHOD_WIDTH), BOLD)}"
+        target = safe(record.name + path).ljust(_TARGET_WIDTH)
+        closed = f" closed {record.close_code}" if record.close_code is not None else ""
+        tail = (
+            f"{duration(record.duration_ms):>8} {size(record.bytes_out):>9}  "
+            f"{safe(record.client)} {safe(record.request_id or record.target_id)}{closed}"
+        )
+        why = f"  {paint(safe(record.reason), RED)}" if record.reason else ""
+        return f"{head} {what}{target} {paint(tail, DIM)}{why}"
+
+
+def _json(record: GatewayRecord, path: str, stamp: str) -> str:
+    first = "null" if record.first_byte_ms is None else f"{record.first_byte_ms:.3f}"
+    closed = "" if record.close_code is None else f',"close_code":{record.close_code}'
+    reason = f',"reason":{_quoted(record.reason)}' if record.reason else ""
+    return (
+        f'{{"time":"{stamp}","level":"info","event":"{"websocket" if record.websocket else "request"}",'
+        f'"client":{_quoted(record.client)},"method":{_quoted(record.method)},'
+        f'"host":{_quoted(record.name)},"path":{_quoted(path)},"status":{record.status},'
+        f'"duration_ms":{record.duration_ms:.3f},"first_byte_ms":{first},'
+        f'"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out},'
+        f'"domain":{_quoted(record.domain)},"target_id":{_quoted(record.target_id)},'
+        f'"request_id":{_quoted(record.request_id)}{closed}{reason}}}'
+    )

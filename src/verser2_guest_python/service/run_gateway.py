@@ -1,0 +1,240 @@
+"""The gateway daemon: settings in, exit code out.
+
+Apart from `cli/`, which only parses. It listens before the Host is reached, so that clients are told what is
+the matter; what can never work is told before anything is listened on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from importlib.metadata import version
+from typing import Any, Final
+
+from verser2_guest_python.broker.broker import VerserBroker, create_verser_broker
+from verser2_guest_python.errors import (
+    ConnectFailure,
+    InvalidRegistrationError,
+    RequestTimeoutError,
+    VerserConnectionError,
+    VerserError,
+    VerserUsageError,
+)
+from verser2_guest_python.integrations.gateway import Gateway, GatewayLimits, create_gateway
+from verser2_guest_python.peer.address import parse_host_url
+from verser2_guest_python.peer.backoff import Backoff
+from verser2_guest_python.service.checks import check_credentials, plain, warn_of_credentials
+from verser2_guest_python.service.event_loop import run_in_loop
+from verser2_guest_python.service.exit_codes import ExitCode, exit_code
+from verser2_guest_python.service.gateway_log import GatewayAccessLog
+from verser2_guest_python.service.gateway_server import GatewayServer, PublicTls, check_extra
+from verser2_guest_python.service.logs import Logs, set_up_logs
+from verser2_guest_python.service.settings import GatewaySettings, Settings, missing
+from verser2_guest_python.service.signals import StopSignals
+
+DISTRIBUTION: Final = "verser2-guest-python"
+_PASSING: Final = frozenset({ConnectFailure.UNREACHABLE, ConnectFailure.TIMEOUT})
+
+
+def run_gateway(settings: Settings) -> int:
+    """Serves until a signal says otherwise; returns the exit code.
+
+    Raises `VerserError` for what failed before the first line of the log, or while the log goes to a
+    terminal: there a sentence is worth more than a line.
+    """
+    check_extra()
+    if not settings.host_url:
+        raise missing("host_url")
+    for url in settings.host_url:
+        parse_host_url(url)
+    maps = parse_maps(settings.gateway.map)
+    check_credentials(settings.tls)
+    logs = set_up_logs(settings.log)
+    return run_in_loop(_Running(settings, logs).run(maps))
+
+
+def parse_maps(entries: tuple[str, ...]) -> dict[str, str]:
+    """Names and domains of `--map`; raises `VerserUsageError`."""
+    maps: dict[str, str] = {}
+    for entry in entries:
+        name, equals, domain = (part.strip() for part in entry.partition("="))
+        if not (name and equals and domain):
+            raise VerserUsageError(f"{entry!r} is no --map: write it like public.example.com=app.local.test.")
+        if maps.setdefault(name, domain) != domain:
+            raise VerserUsageError(f"--map gives {name} two domains: {maps[name]} and {domain}.")
+    return maps
+
+
+class _Running:
+    """One run, from its start to the end of the process."""
+
+    def __init__(self, settings: Settings, logs: Logs) -> None:
+        self._settings = settings
+        self._logs = logs
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    async def run(self, maps: dict[str, str]) -> int:
+        settings, logs = self._settings, self._logs
+        signals = StopSignals(asyncio.get_running_loop(), self._stop, lambda _name: self._hurry.set())
+        broker = make_broker(settings)
+        access = GatewayAccessLog(logs) if settings.log.access_log else None
+        gateway = make_gateway(settings.gateway, maps, broker, access)
+        server = make_server(settings.gateway, gateway, access)
+        warn_of_credentials(settings.tls, logs)
+        work = asyncio.create_task(self._serve(server, broker), name="gateway")
+        signals.install()
+        hurry = asyncio.create_task(self._hurry.wait(), name="hurry")
+        try:
+            await asyncio.wait([work, hurry], return_when=asyncio.FIRST_COMPLETED)
+            if (code := signals.exit_code()) is not None:
+                return code
+            work.result()
+        except VerserError as error:
+            if not logs.is_json:
+                raise
+            number = exit_code(error)
+            logs.events.error("stopped", reason=error.message, code=error.code, exit_code=int(number))
+            return number
+        finally:
+            hurry.cancel()
+        logs.events.info("stopped", exit_code=0)
+        return ExitCode.DONE
+
+    def _stop(self, name: str) -> None:
+        self._logs.events.info("stopping", reason=f"{name} received")
+        self._stopping.set()
+
+    async def _serve(self, server: GatewayServer, broker: VerserBroker) -> None:
+        settings, logs = self._settings, self._logs
+        try:
+            async with server:
+                logs.events.info(
+                    "listening",
+                    url=server.url,
+                    host=", ".join(settings.host_url),
+                    version=version(DISTRIBUTION),
+                    pid=os.getpid(),
+                )
+                ended = asyncio.ensure_future(server.wait_ended())
+                stopping = asyncio.ensure_future(self._stopping.wait())
+                connecting = asyncio.ensure_future(self._connect(broker))
+                try:
+                    await _first(connecting, ended, stopping)
+                    await _first(ended, stopping)
+                finally:
+                    for task in (ended, stopping, connecting):
+                        task.cancel()
+                    await asyncio.wait([ended, stopping, connecting])
+        finally:
+            await broker.close("the gateway stops")
+
+    async def _connect(self, broker: VerserBroker) -> None:
+        """The first session. Later ones are the Broker's own business."""
+        session, events = self._settings.session, self._logs.events
+        loop = asyncio.get_running_loop()
+        backoff = Backoff(session.reconnect_max_delay)
+        backoff.lost(loop.time())
+        said = ""
+        while True:
+            try:
+                await broker.connect()
+            except VerserError as error:
+                if session.exit_on_connect_failure or not _passes(error):
+                    raise
+                if error.message != said:
+                    said = error.message
+                    events.warning("connecting", reason=said)
+            else:
+                routes = sorted({route.domain for route in broker.get_routes()})
+                events.info("registered", broker_id=broker.broker_id, domains=", ".join(routes))
+                return
+            await asyncio.sleep(backoff.next_delay(loop.time()))
+
+
+async def _first(*tasks: asyncio.Future[Any]) -> None:
+    """Until the first of them is done; raises what that one raised."""
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        if task.done():
+            task.result()
+
+
+def _passes(error: VerserError) -> bool:
+    """Whether what kept us from the Host may pass by itself."""
+    if isinstance(error, VerserConnectionError):
+        return error.reason in _PASSING
+    if isinstance(error, InvalidRegistrationError):
+        return error.taken
+    return isinstance(error, RequestTimeoutError)
+
+
+def make_broker(settings: Settings) -> VerserBroker:
+    """The Broker that the settings describe."""
+    tls, session = settings.tls, settings.session
+    return create_verser_broker(
+        host_url=settings.host_url,
+        broker_id=settings.broker_id or None,
+        tls_ca_file=tls.ca_file,
+        tls_cert_file=tls.cert_file,
+        tls_key_file=tls.key_file,
+        tls_key_password=plain(tls.key_password),
+        tls_pfx_file=tls.pfx_file,
+        tls_pfx_password=plain(tls.pfx_password),
+        connect_timeout=session.connect_timeout,
+        ping_interval=session.ping_interval,
+        ping_timeout=session.ping_timeout,
+        reconnect_max_delay=session.reconnect_max_delay,
+        proxy=plain(session.proxy),
+        registration_token=plain(settings.registration_token),
+    )
+
+
+def limits_of(settings: GatewaySettings) -> GatewayLimits:
+    """The limits that the settings describe."""
+    return GatewayLimits(
+        max_body_bytes=settings.max_body_bytes,
+        max_header_bytes=settings.max_header_bytes,
+        limit_concurrency=settings.limit_concurrency,
+        timeout=settings.timeout,
+        head_timeout=settings.head_timeout,
+        read_timeout=settings.read_timeout,
+        write_timeout=settings.write_timeout,
+    )
+
+
+def make_gateway(
+    settings: GatewaySettings, maps: dict[str, str], broker: VerserBroker, access: GatewayAccessLog | None
+) -> Gateway:
+    """The app that the settings describe."""
+    return create_gateway(
+        broker,
+        maps=maps,
+        only_mapped=settings.only_mapped,
+        default_domain=settings.default_domain,
+        list_routes=settings.list_routes,
+        route_wait=settings.route_wait,
+        trust_forwarded=settings.trust_forwarded,
+        limits=limits_of(settings),
+        on_done=access,
+    )
+
+
+def make_server(
+    settings: GatewaySettings, gateway: Gateway, access: GatewayAccessLog | None
+) -> GatewayServer:
+    """The server that the settings describe; raises `VerserUsageError` for a key without a certificate."""
+    tls = None
+    if settings.ssl_certfile is not None:
+        tls = PublicTls(settings.ssl_certfile, settings.ssl_keyfile, plain(settings.ssl_keyfile_password))
+    elif settings.ssl_keyfile is not None:
+        raise VerserUsageError("--ssl-keyfile needs --ssl-certfile, which it is the key of.")
+    return GatewayServer(
+        gateway,
+        listen=settings.listen,
+        tls=tls,
+        limits=limits_of(settings),
+        keep_alive=settings.timeout_keep_alive,
+        timeout_graceful_shutdown=settings.timeout_graceful_shutdown,
+        on_refused=access,
+    )
