@@ -14,7 +14,7 @@ import pytest
 
 from tests.cli.processes import run
 from verser2_guest_python.service.environment import shown_variable
-from verser2_guest_python.service.options import BROKER_KEYS, DEV_KEYS, SERVE_KEYS, options
+from verser2_guest_python.service.options import BROKER_KEYS, DEV_KEYS, GATEWAY_KEYS, SERVE_KEYS, options
 
 KEPT = Path(__file__).parent / "help"
 
@@ -31,6 +31,7 @@ KEPT = Path(__file__).parent / "help"
         "broker routes",
         "broker ws",
         "health",
+        "gateway",
         "config",
         "config show",
         "config check",
@@ -48,7 +49,8 @@ def test_help_is_what_was_reviewed(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "keys"), [("serve", SERVE_KEYS), ("dev", DEV_KEYS), ("broker get", BROKER_KEYS)]
+    ("command", "keys"),
+    [("serve", SERVE_KEYS), ("dev", DEV_KEYS), ("gateway", GATEWAY_KEYS), ("broker get", BROKER_KEYS)],
 )
 def test_every_option_has_a_sentence_its_variable_and_its_default(
     command: str, keys: tuple[str, ...]

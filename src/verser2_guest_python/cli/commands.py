@@ -25,8 +25,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
         "dev": ("dev", "dev", "Serve an app with a Host of its own on this machine."),
         "host": ("host", "host", "Run a Host: Guests and Brokers dial it."),
         "broker": ("broker", "broker", "Send a request to an app through a Host."),
-        "health": ("health", "health", "Ask a running Guest how it is."),
         "gateway": ("gateway", "gateway", "Let browsers and every HTTP client in, through a Host."),
+        "health": ("health", "health", "Ask a running Guest how it is."),
         "config": ("config", "config", "Show and check settings."),
         "completion": ("completion", "completion", "Have the shell complete commands and options."),
     }

@@ -110,11 +110,9 @@ def resolve_peer(sources: Sources) -> Peer:
         host, files = _running_dev(files)
         hosts, proxy = (host,), ""  # it is on this machine
     broker_id, pfx_password = value("broker_id"), value("tls.pfx_password")
-    if not broker_id:
-        broker_id = _made_up_id(_certificate_name(files["cert_file"], files["pfx_file"], pfx_password))
     return Peer(
         host_urls=hosts,
-        broker_id=broker_id,
+        broker_id=broker_id or made_up_id(files["cert_file"], files["pfx_file"], pfx_password),
         connect_timeout=_seconds(sources.find("session.connect_timeout")),
         key_password=value("tls.key_password"),
         pfx_password=pfx_password,
@@ -124,8 +122,9 @@ def resolve_peer(sources: Sources) -> Peer:
     )
 
 
-def _made_up_id(name: str | None) -> str:
+def made_up_id(cert_file: str | None, pfx_file: str | None, pfx_password: str | None) -> str:
     """An id of its own, which begins like the certificate's name: many a Host wants that."""
+    name = _certificate_name(cert_file, pfx_file, pfx_password)
     return f"{name if name and is_peer_id(name) else 'broker'}-{secrets.token_hex(4)}"
 
 

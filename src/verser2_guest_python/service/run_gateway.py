@@ -23,6 +23,7 @@ from verser2_guest_python.errors import (
 from verser2_guest_python.integrations.gateway import Gateway, GatewayLimits, create_gateway
 from verser2_guest_python.peer.address import parse_host_url
 from verser2_guest_python.peer.backoff import Backoff
+from verser2_guest_python.service.broker_peer import made_up_id
 from verser2_guest_python.service.checks import check_credentials, plain, warn_of_credentials
 from verser2_guest_python.service.event_loop import run_in_loop
 from verser2_guest_python.service.exit_codes import ExitCode, exit_code
@@ -172,9 +173,10 @@ def _passes(error: VerserError) -> bool:
 def make_broker(settings: Settings) -> VerserBroker:
     """The Broker that the settings describe."""
     tls, session = settings.tls, settings.session
+    cert_file, pfx_file = (None if path is None else str(path) for path in (tls.cert_file, tls.pfx_file))
     return create_verser_broker(
         host_url=settings.host_url,
-        broker_id=settings.broker_id or None,
+        broker_id=settings.broker_id or made_up_id(cert_file, pfx_file, plain(tls.pfx_password)),
         tls_ca_file=tls.ca_file,
         tls_cert_file=tls.cert_file,
         tls_key_file=tls.key_file,
