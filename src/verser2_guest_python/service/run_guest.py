@@ -24,12 +24,14 @@ from verser2_guest_python.service.event_loop import run_in_loop
 from verser2_guest_python.service.exit_codes import exit_code
 from verser2_guest_python.service.guest_health import DISTRIBUTION, GuestHealth
 from verser2_guest_python.service.guest_log import GuestLog, watch
+from verser2_guest_python.service.guest_notes import GuestNotes
 from verser2_guest_python.service.health import answering
 from verser2_guest_python.service.logs import Logs, set_up_logs
 from verser2_guest_python.service.request_limit import RequestLimit
 from verser2_guest_python.service.serving import Serving
 from verser2_guest_python.service.settings import Settings, WorkerSettings
 from verser2_guest_python.service.signals import STOP_SIGNALS
+from verser2_guest_python.service.systemd import Notifier
 
 if TYPE_CHECKING:
     from verser2_guest_python.service.worker import Worker
@@ -58,7 +60,10 @@ async def _run(settings: Settings, logs: Logs, worker: Worker | None) -> int:
     watch(guest, GuestLog(logs, access))
     serving = Serving(guest, stop_signals=STOP_SIGNALS if worker is None else (signal.SIGTERM,))
     _limit_requests(guest, serving, settings.workers, worker)
-    health = GuestHealth(guest, lambda: logs.sink.dropped) if settings.health.wanted else None
+    reports = settings.health.wanted or (worker is not None and worker.reports)
+    health = GuestHealth(guest, lambda: logs.sink.dropped) if reports else None
+    notifier = Notifier.of_process()
+    notes = GuestNotes(guest, notifier) if notifier is not None else None
     if worker is not None:
         guest.on_lifecycle(worker)
         worker.listen(lambda: serving.stop("the supervisor is gone"), partial(_report, worker, health))
@@ -67,7 +72,8 @@ async def _run(settings: Settings, logs: Logs, worker: Worker | None) -> int:
         warn_of_variables(logs)
         if sys.platform != "win32":
             loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGHUP, guest.renew, "SIGHUP received")
+            renew = partial(guest.renew, "SIGHUP received") if notes is None else notes.renew
+            loop.add_signal_handler(signal.SIGHUP, renew)
     logs.events.info(
         "starting",
         app=settings.app,
@@ -85,6 +91,9 @@ async def _run(settings: Settings, logs: Logs, worker: Worker | None) -> int:
                     await stack.enter_async_context(answering(settings.health, health, logs.events))
                 else:
                     stack.callback(_report, worker, health)  # what it has counted outlives it
+            if notes is not None and notifier is not None:
+                guest.on_lifecycle(notes)
+                await stack.enter_async_context(notifier.watched(notes.describe))
             code = await serving.run(_serve(guest, settings))
     except VerserError as error:
         if settings.debug and isinstance(error, LifespanStartupFailed) and error.app_message:

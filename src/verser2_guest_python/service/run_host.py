@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Final
 
@@ -30,6 +31,7 @@ from verser2_guest_python.service.options import OPTIONS
 from verser2_guest_python.service.settings import Settings, settings_from
 from verser2_guest_python.service.signals import StopSignals
 from verser2_guest_python.service.sources import Sources
+from verser2_guest_python.service.systemd import Notifier, counted
 
 DISTRIBUTION: Final = "verser2-guest-python"
 POLICY_KEY: Final = "host.policy"
@@ -104,10 +106,17 @@ async def _run(host: VerserHost, settings: Settings, policy: Sequence[PolicyEntr
     signals = StopSignals(loop, told_to_stop.set_result, lambda _name: hurry.set())
     await host.start()
     signals.install()
+    notifier = Notifier.of_process()
     if sys.platform != "win32":
-        loop.add_signal_handler(signal.SIGHUP, _reload, host, logs)
+        loop.add_signal_handler(signal.SIGHUP, _reload, host, logs, notifier)
     _say_listening(host, settings, policy, logs)
-    reason = f"{await told_to_stop} received"
+    if notifier is None:
+        reason = f"{await told_to_stop} received"
+    else:
+        notifier.ready()
+        async with notifier.watched(partial(_describe, host)):
+            reason = f"{await told_to_stop} received"
+        notifier.stopping()
     logs.events.info("draining", reason=reason, requests=host.get_stats().active_requests)
     closing = loop.create_task(
         host.close(reason, settings.session.timeout_graceful_shutdown), name="closing the host"
@@ -160,8 +169,23 @@ def _say_listening(
     )
 
 
-def _reload(host: VerserHost, logs: Logs) -> None:
+async def _describe(host: VerserHost) -> tuple[bool, str]:
+    """For systemd: one line; that this runs is the sign of life."""
+    stats = host.get_stats()
+    routes = sum(len(guest.domains) for guest in host.get_guests())
+    return True, (
+        f"{counted(stats.guests, 'Guest')}, {counted(routes, 'route')}; "
+        f"{counted(stats.sessions, 'session')}, {stats.active_requests} in flight, "
+        f"{stats.queued_requests} queued"
+    )
+
+
+def _reload(host: VerserHost, logs: Logs, notifier: Notifier | None) -> None:
+    if notifier is not None:
+        notifier.reloading()
     try:
         host.reload_certificates()
     except VerserConfigurationError as error:
         logs.events.error("certificates not reloaded", reason=error.message)
+    if notifier is not None:
+        notifier.ready()

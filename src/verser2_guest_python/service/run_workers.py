@@ -10,7 +10,8 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from verser2_guest_python.service.logs import Logs, set_up_logs
 from verser2_guest_python.service.reload import SourceFilter, changes, require_watchfiles
 from verser2_guest_python.service.settings import Settings
 from verser2_guest_python.service.supervisor import Supervisor
+from verser2_guest_python.service.systemd import Notifier, counted
+from verser2_guest_python.service.worker_process import WORKER_REPORTS_VARIABLE
 
 _DISTRIBUTION = "verser2-guest-python"
 
@@ -78,14 +81,36 @@ def _source(settings: Settings) -> SourceFilter:
 
 
 async def _run(settings: Settings, supervisor: Supervisor, source: SourceFilter | None, logs: Logs) -> int:
-    if not settings.health.wanted:
+    notifier = Notifier.of_process()
+    if not settings.health.wanted and notifier is None:
         return await _supervise(supervisor, source, logs)
-    health = FleetHealth(supervisor, settings.guest_id)
-    try:
-        async with answering(settings.health, health, logs.events):
-            return await _supervise(supervisor, source, logs)
-    finally:
-        await health.close()
+    os.environ[WORKER_REPORTS_VARIABLE] = "1"
+    async with AsyncExitStack() as stack:
+        health = FleetHealth(supervisor, settings.guest_id)
+        stack.push_async_callback(health.close)
+        await stack.enter_async_context(answering(settings.health, health, logs.events))
+        if notifier is not None:
+            _notify(supervisor, notifier)
+            await stack.enter_async_context(notifier.watched(partial(_describe, health, settings)))
+        return await _supervise(supervisor, source, logs)
+
+
+def _notify(supervisor: Supervisor, notifier: Notifier) -> None:
+    """Has systemd told what the supervisor does."""
+    supervisor.on_settled = notifier.started
+    supervisor.on_reload = lambda begins: notifier.reloading() if begins else notifier.ready()
+    supervisor.on_stopping = notifier.stopping
+
+
+async def _describe(health: FleetHealth, settings: Settings) -> tuple[bool, str]:
+    status, live = await health.status(), await health.live()
+    ready = sum(bool(worker["ready"]) for worker in status["workers"])
+    requests = status["requests"]
+    return live.ok, (
+        f"{ready} of {counted(len(status['workers']), 'worker')} registered; "
+        f"{counted(len(settings.routed_domains), 'route')}, {counted(requests['total'], 'request')}, "
+        f"{requests['in_flight']} in flight"
+    )
 
 
 async def _supervise(supervisor: Supervisor, source: SourceFilter | None, logs: Logs) -> int:

@@ -65,6 +65,9 @@ class Supervisor:
 
     Attributes:
         on_worker_started, on_worker_ended: called with each worker that was started, or has ended.
+        on_settled: called whenever a worker has registered, or has failed to at first.
+        on_reload: called with True when a reload that was asked for by SIGHUP begins, with False at its end.
+        on_stopping: called when a signal asks for the end.
         failure: why `run` came to an end without being told to, in one sentence; else "".
     """
 
@@ -98,6 +101,9 @@ class Supervisor:
         self.failure = ""
         self.on_worker_started: Callable[[WorkerProcess], None] = _ignore
         self.on_worker_ended: Callable[[WorkerProcess], None] = _ignore
+        self.on_settled: Callable[[], None] = _nothing
+        self.on_reload: Callable[[bool], None] = _ignore
+        self.on_stopping: Callable[[], None] = _nothing
 
     @property
     def stopping(self) -> bool:
@@ -120,7 +126,7 @@ class Supervisor:
         signals = StopSignals(loop, self._drain, self._hurry)
         signals.install()
         for number, call in (
-            (signal.SIGHUP, self.replace_all),
+            (signal.SIGHUP, self._hang_up),
             (signal.SIGTTIN, self.add_one),
             (signal.SIGTTOU, self.remove_one),
         ):
@@ -168,6 +174,7 @@ class Supervisor:
         try:
             worker = await WorkerProcess.spawn(slot, peer_id, self._command)
             self._all.add(worker)
+            worker.on_settled = self.on_settled
             self.on_worker_started(worker)
         finally:
             self._spawning -= 1
@@ -290,6 +297,11 @@ class Supervisor:
                 if slot <= self._size and not await self._replace(slot):
                     return
 
+    async def _hang_up(self) -> None:
+        self.on_reload(True)
+        await self.replace_all()
+        self.on_reload(False)
+
     def reload(self) -> None:
         """Replaces all; successors of an earlier call that are not registered yet are given up."""
         for worker in self._all:
@@ -313,6 +325,7 @@ class Supervisor:
     def _drain(self, name: str) -> None:
         self._log.info("draining", reason=f"{name} received", workers=len(self._all))
         self._stopping.set()
+        self.on_stopping()
 
     def _hurry(self, _name: str) -> None:
         for worker in self._all:
@@ -330,7 +343,11 @@ class Supervisor:
             await asyncio.wait(self._tasks)
 
 
-def _ignore(_worker: WorkerProcess) -> None:
+def _ignore(_what: object) -> None:
+    """Nobody wants to know."""
+
+
+def _nothing() -> None:
     """Nobody wants to know."""
 
 

@@ -17,7 +17,9 @@ from verser2_guest_python.service.worker_process import (
     FAILED,
     REGISTERED,
     REPORT,
+    TRYING,
     WORKER_ID_VARIABLE,
+    WORKER_REPORTS_VARIABLE,
     WORKER_SOCKET_VARIABLE,
     WORN_OUT,
 )
@@ -31,10 +33,13 @@ class Worker:
 
     Attributes:
         peer_id: the id to register as.
+        reports: whether the supervisor will ask for reports, whatever the settings say.
     """
 
-    def __init__(self, peer_id: str, sock: socket.socket) -> None:
+    def __init__(self, peer_id: str, sock: socket.socket, *, reports: bool = False) -> None:
         self.peer_id = peer_id
+        self.reports = reports
+        self._is_settled = False
         self._socket = sock
         self._unsent = b""  # the rest of a line that did not fit at once, and what follows it
         sock.setblocking(False)
@@ -44,18 +49,24 @@ class Worker:
         """The worker that this process is, or None. What told so is taken out of the environment."""
         peer_id = os.environ.pop(WORKER_ID_VARIABLE, None)
         descriptor = os.environ.pop(WORKER_SOCKET_VARIABLE, None)
+        reports = os.environ.pop(WORKER_REPORTS_VARIABLE, None)
         if not peer_id or not descriptor:
             return None
         os.set_inheritable(int(descriptor), False)
         for number in BLOCKED_AT_START:  # the terminal sends them to all: the supervisor decides
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED_AT_START)
-        return cls(peer_id, socket.socket(fileno=int(descriptor)))
+        return cls(peer_id, socket.socket(fileno=int(descriptor)), reports=bool(reports))
 
     def __call__(self, event: GuestEvent) -> None:
         """Tells the supervisor what it waits for."""
         if event.type == "registered":
             self._say(REGISTERED + b" " + str(event.fields["guest_id"]).encode())
+        elif event.type == "reconnecting" and not self._is_settled:
+            self._say(TRYING)
+        else:
+            return
+        self._is_settled = True
 
     def say_worn_out(self) -> None:
         """Asks to be replaced."""

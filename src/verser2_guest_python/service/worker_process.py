@@ -1,8 +1,8 @@
 """One worker as its supervisor sees it: a process of its own, and a socket between the two.
 
-The worker says `registered ID`, `worn-out` and `failed SENTENCE` on the socket, a line each, and
-`report JSON` when it is asked to `report`; that it ends tells either side that the other is gone.
-Workers are spawned, never forked: they share nothing.
+The worker says `registered ID`, `trying` (its first attempt has failed), `worn-out` and `failed SENTENCE`
+on the socket, a line each, and `report JSON` when it is asked to `report`; that it ends tells either side
+that the other is gone. Workers are spawned, never forked: they share nothing.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import Enum
 from typing import Any, Final
 
 WORKER_ID_VARIABLE: Final = "VERSER_WORKER_ID"
 WORKER_SOCKET_VARIABLE: Final = "VERSER_WORKER_SOCKET"
+WORKER_REPORTS_VARIABLE: Final = "VERSER_WORKER_REPORTS"
 
 REGISTERED: Final = b"registered"
+TRYING: Final = b"trying"
 WORN_OUT: Final = b"worn-out"
 FAILED: Final = b"failed"
 REPORT: Final = b"report"
@@ -55,6 +57,7 @@ class WorkerProcess:
         failure: why it failed, as it told itself; "" if it did not.
         was_stopped: it was told to drain, so that its end is no surprise.
         report: what it told of itself last: `metrics` and `status`; empty before.
+        on_settled: called when it has registered, or has failed to at first.
         worn_out: set when it has served `limit_max_requests`, and wants to be replaced.
     """
 
@@ -70,6 +73,7 @@ class WorkerProcess:
         self.state = WorkerState.STARTING
         self.started_at = time.monotonic()
         self.worn_out = asyncio.Event()
+        self.on_settled: Callable[[], None] = _nothing
         self._process = process
         self._socket = sock
         self._ready = asyncio.Event()
@@ -131,6 +135,9 @@ class WorkerProcess:
             if self.state is WorkerState.STARTING:
                 self.state = WorkerState.READY
             self._ready.set()
+            self.on_settled()
+        elif word == TRYING:
+            self.on_settled()
         elif word == WORN_OUT:
             self.worn_out.set()
         elif word == FAILED:
@@ -197,3 +204,7 @@ class WorkerProcess:
         await asyncio.wait((self._listening,))
         self._socket.close()
         return code if code >= 0 else 128 - code
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
