@@ -11,7 +11,6 @@ from typing import Final
 from verser2_guest_python.service.option import (
     GROUP_ADMISSION,
     GROUP_APP,
-    GROUP_HEALTH,
     GROUP_HOST,
     GROUP_LEASES,
     GROUP_LISTENING,
@@ -416,19 +415,5 @@ OPTION_TABLE: Final = (
         Kind.SWITCH,
         default=True,
         off_flag="--no-access-log",
-    ),
-    Option(
-        "health.listen",
-        "--health-listen",
-        "Answer /livez, /readyz, /metrics and /status here, such as 127.0.0.1:9464; off without it.",
-        GROUP_HEALTH,
-        metavar="HOST:PORT",
-    ),
-    Option(
-        "health.socket",
-        "--health-socket",
-        "The same on a socket of this name, which only this user can open.",
-        GROUP_HEALTH,
-        Kind.FILE,
     ),
 )
