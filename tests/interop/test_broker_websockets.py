@@ -108,7 +108,19 @@ async def ours_ours(certs: Certificates) -> AsyncIterator[VerserBroker]:
         yield broker
 
 
-EVERYWHERE = pytest.mark.parametrize("served", [node_node, node_ours, ours_ours])
+@asynccontextmanager
+async def ours_node(certs: Certificates) -> AsyncIterator[VerserBroker]:
+    async with (
+        create_verser_host(tls_cert_file=certs.host, tls_key_file=certs.host_key) as host,
+        node_guest(host.url, certs),
+        broker_at(host, certs) as broker,
+    ):
+        await broker.wait_for_route(DOMAIN)
+        yield broker
+
+
+EVERYWHERE = pytest.mark.parametrize("served", [node_node, node_ours, ours_node, ours_ours])
+NODE_APP = (node_node, ours_node)
 OUR_APP = pytest.mark.parametrize("served", [node_ours, ours_ours])
 
 
@@ -148,9 +160,9 @@ async def test_a_thousand_messages_at_once(certs: Certificates, served: Any) -> 
 async def test_the_app_closes(certs: Certificates, served: Any) -> None:
     async with served(certs) as broker:
         socket = await broker.websocket(URL)
-        await socket.send_text("close 3001 done" if served is node_node else "close")
+        await socket.send_text("close 3001 done" if served in NODE_APP else "close")
         assert [message async for message in socket] == []
-        assert (socket.close_code, socket.close_reason) == (3001, "done" if served is node_node else "dönë")
+        assert (socket.close_code, socket.close_reason) == (3001, "done" if served in NODE_APP else "dönë")
         await socket.wait_closed()
 
 
