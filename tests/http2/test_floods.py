@@ -10,6 +10,8 @@ import pytest
 from tests.http2 import frames as h2f
 from tests.http2.frames import Hpack
 from tests.http2.memory import MemorySession, advance, run, turns
+from tests.http2.sessions import server_and_raw
+from tests.support.certificates import Certificates
 from verser2_guest_python.http2 import ErrorCode, FieldBlock, FloodLimits, Pace, SessionOptions
 
 LIMITS = FloodLimits(resets=Pace(5, 1), pings=Pace(5, 1), settings=Pace(5, 1), idle_frames=Pace(2_000, 100))
@@ -179,3 +181,35 @@ async def test_silence_is_seen_and_broken() -> None:
     assert session.heard
     await session.close()
     session.probe()  # which has no effect any more
+
+
+@pytest.mark.both_loops
+async def test_who_sends_without_end_lets_others_have_their_turn(certs: Certificates) -> None:
+    """By itself uvloop reads up to 32 times from one connection before it looks at the next."""
+    async with server_and_raw(certs) as (session, _inbox, peer):
+        peer.greet()
+        await peer.sync()
+        turn = 0
+        large: list[int] = []  # in which turn each large read came
+        received = session.data_received
+
+        def count_turns() -> None:
+            nonlocal turn
+            turn += 1
+            counting[0] = session.loop.call_soon(count_turns)
+
+        def note(data: bytes) -> None:
+            if len(data) > 100_000:
+                large.append(turn)
+            received(data)
+
+        counting = [session.loop.call_soon(count_turns)]
+        try:
+            session.data_received = note  # type: ignore[method-assign]
+            for _ in range(100):
+                peer.send(h2f.frame(0xAB, 0, bytes(10_000)) * 10)
+            await peer.sync()
+        finally:
+            counting[0].cancel()
+        assert len(large) > 2
+        assert len(set(large)) == len(large)

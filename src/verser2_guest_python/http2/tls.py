@@ -32,6 +32,7 @@ _HUNG_UP = "the other end closed it"
 _HINT = ": it may want a client certificate, or not trust ours"  # some servers say so by hanging up
 
 _READ_BYTES = 65_536
+_TURN_BYTES = 131_072  # of one read, behind which other connections have their turn
 _GOODBYE_SECONDS = 1.0  # for what still waits when the other end has closed
 _HIGH_WATER_BYTES = 256 * 1024  # of bytes that wait for the kernel, above which bodies pause
 _KEEPALIVE_IDLE_SECONDS = 30
@@ -168,10 +169,22 @@ class TlsTransport(asyncio.Protocol):
         if self._state is _State.OPEN:
             self._incoming.write(data)
             self._read()
+            if len(data) >= _TURN_BYTES:
+                self._let_others_go_first()
         elif self._state is _State.HANDSHAKE:
             self._incoming.write(data)
             self._handshake()
         # else: read and drop until the other end closes (§12.8)
+
+    def _let_others_go_first(self) -> None:
+        """More may wait in the kernel, and uvloop would bring up to 32 times as much in one turn."""
+        if self._tcp is not None and not self._tcp.is_closing():
+            self._tcp.pause_reading()
+            self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self._tcp is not None and not self._tcp.is_closing():
+            self._tcp.resume_reading()
 
     def eof_received(self) -> bool | None:
         """The other end has ended its side of TCP."""
