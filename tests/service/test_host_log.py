@@ -69,10 +69,12 @@ def test_who_comes_and_who_goes(written: Writing) -> None:
     written.tell("registered", peer="broker-a", role="broker", domains=[])
     written.tell("disconnected", peer="guest-a", role="guest", reason="gone")
     written.tell("disconnected", peer=None, role=None, reason="it was closed")
-    first, second, third = written.entries
+    written.tell("disconnected", peer=None, role=None, reason="it did not register", limit="registration")
+    first, second, third, fourth = written.entries
     assert (first["event"], first["domains"], first["identity"]) == ("registered", "a.test, b.test", "CN=a")
     assert "domains" not in second
     assert (third["event"], third["level"]) == ("disconnected", "info")
+    assert (fourth["event"], fourth["level"], fourth["limit"]) == ("disconnected", "warning", "registration")
 
 
 def test_what_strangers_cause_is_told_so_often_a_minute(written: Writing) -> None:

@@ -52,6 +52,8 @@ class HostLog:
         level = _LEVELS.get(name, "info")
         if name == "disconnected" and event.fields.get("peer") is None and not event.fields.get("limit"):
             level = "debug"  # it never registered: a look from a monitor, or a refusal that was told
+        elif event.fields.get("limit"):
+            level = "warning"  # the Host has ended it, for what it did
         fields = {
             key: _shown(value) for key, value in event.fields.items() if value is not None and value != []
         }
