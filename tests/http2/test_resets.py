@@ -49,9 +49,10 @@ def test_the_defaults_stay_below_what_ends_a_session_with_a_deployed_host() -> N
         for stream in streams:
             stream.reset()
         await turns()
-        assert len(resets(one)) == 900
+        at_once = len(resets(one))
+        assert 900 <= at_once < 930  # a machine that is slow gives the ration time to grow
         await advance(1, step=0.1)
-        assert 929 <= len(resets(one)) <= 931
+        assert 29 <= len(resets(one)) - at_once < 60
         await advance(10)
         assert len(resets(one)) == 1_100
         assert_idle(one.session)
