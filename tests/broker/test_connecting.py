@@ -79,7 +79,7 @@ async def test_a_host_that_does_not_answer_the_registration(certs: Certificates)
     async with scripted_host(certs) as host:
         host.silent = True
         with pytest.raises(RequestTimeoutError, match="registration"):
-            await broker_for(host.url, certs, connect_timeout=1).connect()
+            await broker_for(host.url, certs, connect_timeout=2).connect()
         await host.session.wait_lost()
 
 

@@ -210,7 +210,7 @@ async def test_failures_and_limits_behind_a_redirect(certs: Certificates) -> Non
         await answer_error(stream, "missing-guest")
         with pytest.raises(MissingGuestError):
             await call
-        call = asyncio.create_task(broker.get(URL, timeout=0.05))
+        call = asyncio.create_task(broker.get(URL, timeout=1.5))
         await redirect(host, "http://b.test/")
         with pytest.raises(RequestTimeoutError):
             await call

@@ -197,9 +197,9 @@ async def test_lease_timeout(certs: Certificates) -> None:
 
 async def test_an_answer_that_does_not_come_in_time(certs: Certificates) -> None:
     async with scripted(certs) as (host, broker):
-        call = asyncio.create_task(broker.get(URL, timeout=0.01))
+        call = asyncio.create_task(broker.get(URL, timeout=0.3))
         stream = await host.accept("/verser/request")
-        with pytest.raises(RequestTimeoutError, match=r"within 0\.01 s"):
+        with pytest.raises(RequestTimeoutError, match=r"within 0\.3 s"):
             await call
         error = await stream.wait_error()
         assert isinstance(error, StreamReset)
@@ -207,7 +207,7 @@ async def test_an_answer_that_does_not_come_in_time(certs: Certificates) -> None
 
 
 async def test_the_time_limit_holds_between_two_pieces_of_a_body(certs: Certificates) -> None:
-    async with scripted(certs, broker={"timeout": 0.5}) as (host, broker):
+    async with scripted(certs, broker={"timeout": 1.5}) as (host, broker):
         call = asyncio.create_task(broker.get(URL))
         stream = await host.accept("/verser/request")
         send_head(stream, 200)
@@ -220,10 +220,10 @@ async def test_the_time_limit_holds_between_two_pieces_of_a_body(certs: Certific
 
 @pytest.mark.both_loops
 async def test_a_limit_for_all_of_it(certs: Certificates) -> None:
-    async with scripted(certs, broker={"total_timeout": 0.3}) as (host, broker):
+    async with scripted(certs, broker={"total_timeout": 1.5}) as (host, broker):
         call = asyncio.create_task(broker.get(URL))
         stream = await host.accept("/verser/request")
-        with pytest.raises(RequestTimeoutError, match=r"within 0\.3 s"):
+        with pytest.raises(RequestTimeoutError, match=r"within 1\.5 s"):
             await call
         call = asyncio.create_task(broker.get(URL, timeout=60))
         stream = await host.accept("/verser/request")

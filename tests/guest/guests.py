@@ -33,7 +33,7 @@ DOMAIN = "a.local.test"
 GUEST_ID = "guest-a"
 LEASE_PATH = "/verser/guest/lease"
 REVOKE_PATH = "/verser/guest/revoke"
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 30.0
 
 Headers = Mapping[str, str]
 OnStream = Callable[[Stream], None]

@@ -39,7 +39,7 @@ from verser2_guest_python.wire.envelopes import (
 from verser2_guest_python.wire.lines import LineParser
 from verser2_guest_python.wire.registration import Registration, encode_registration
 
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 30.0
 DOMAIN = "a.local.test"
 
 

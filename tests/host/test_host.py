@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import verser2_guest_python
-from tests.host.peers import Broker, Guest, Peer, Watcher, failed, running_host
+from tests.host.peers import WAIT_SECONDS, Broker, Guest, Peer, Watcher, failed, running_host
 from tests.host.test_streaming import active
 from tests.support.certificates import Certificates
 from verser2_guest_python import VerserConfigurationError, VerserUsageError, create_verser_host
@@ -89,13 +89,13 @@ async def test_close_lets_requests_finish(certs: Certificates) -> None:
         stream = broker.request()
         head = await lease.request()
         closing = asyncio.create_task(host.close())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_SECONDS):
             while not broker.session.closing:  # noqa: ASYNC110 - until GOAWAY is there
                 await asyncio.sleep(0.005)
         assert not closing.done()
         await lease.answer(head, 200, {}, b"finished")
         assert (await broker.answer(stream)).body == b"finished"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_SECONDS):
             await closing
             await guest.session.wait_lost()
         assert host.get_stats().sessions == 0
@@ -107,7 +107,7 @@ async def test_close_cuts_off_what_takes_too_long(certs: Certificates) -> None:
         broker.request()
         await lease.request()
         watcher = Watcher(host)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_SECONDS):
             await host.close(timeout=0.05)
             await broker.session.wait_lost()
         assert watcher.find("cut-off", requests=1) is not None
@@ -120,7 +120,7 @@ async def test_serve_forever_ends_with_the_host(certs: Certificates) -> None:
     serving = asyncio.create_task(host.serve_forever())
     await watcher.wait("listening")
     await host.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_SECONDS):
         await serving
 
 

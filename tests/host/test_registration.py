@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.host.peers import DOMAIN, Broker, Guest, Lease, Peer, Watcher, failed, running_host
+from tests.host.peers import DOMAIN, WAIT_SECONDS, Broker, Guest, Lease, Peer, Watcher, failed, running_host
 from tests.support.certificates import Certificates
 from verser2_guest_python.host import Applicant, Authorization, HostLimits
 from verser2_guest_python.http2 import CertificateRefused
@@ -280,7 +280,7 @@ async def test_streams_that_are_opened_and_given_up_at_once_do_no_harm(certs: Ce
 
 
 async def failed_or_lost(lease: Lease) -> bool:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_SECONDS):
         return await lease.stream.wait_error() is not None
 
 

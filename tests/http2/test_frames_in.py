@@ -398,7 +398,7 @@ async def test_no_error_behind_a_whole_answer_keeps_it(certs: Certificates, toge
         assert caught.value.code == ErrorCode.NO_ERROR
         assert await stream.read() == b"no"
         assert await stream.read() == b""
-        await asyncio.wait_for(stream.wait_closed(), 5)
+        await asyncio.wait_for(stream.wait_closed(), 30)
         assert stream.error is None
         with pytest.raises(StreamReset):
             await stream.write(b"more")

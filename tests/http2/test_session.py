@@ -234,8 +234,8 @@ async def test_a_reader_is_woken_also_when_its_listener_fails_at_the_very_end() 
         waiting = asyncio.create_task(stream.wait_closed())
         await turns()
         one.feed(h2f.data_frame(1, b"", end=True))
-        assert await asyncio.wait_for(reading, 1) == b""
-        await asyncio.wait_for(waiting, 1)
+        assert await asyncio.wait_for(reading, 30) == b""
+        await asyncio.wait_for(waiting, 30)
         await one.session.close()
     finally:
         loop.set_exception_handler(before)

@@ -378,7 +378,7 @@ async def test_a_cancelled_upload_ends_the_body(certs: Certificates, library: An
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.wait_for(ended.wait(), 30)
         await until(lambda: diary.over == ["/count"])
 
 

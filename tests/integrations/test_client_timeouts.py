@@ -143,7 +143,9 @@ async def test_write_does_not_run_out_while_the_app_reads(certs: Certificates) -
         host_at(certs) as host,
         guest_at(host, certs, app),
         create_verser_broker(host_url=host.url, tls_ca_file=certs.ca) as broker,
-        httpx2.AsyncClient(transport=VerserTransport(broker), base_url=URL, timeout=1.0) as client,
+        httpx2.AsyncClient(
+            transport=VerserTransport(broker), base_url=URL, timeout=only(httpx2, write=1.5)
+        ) as client,
     ):
         answer = await client.post("/", content=BLOCK * 300)
         assert answer.text == str(300 * len(BLOCK))

@@ -431,7 +431,7 @@ def test_a_program_that_forgets_to_close_ends_in_good_order(stack: Stack) -> Non
 
 
 def test_routes(stack: Stack) -> None:
-    assert stack.broker.wait_for_route(DOMAIN, timeout=1).target_id == "guest-a"
+    assert stack.broker.wait_for_route(DOMAIN, timeout=30).target_id == "guest-a"
     assert [route.domain for route in stack.broker.get_routes()] == [DOMAIN]
     with pytest.raises(RequestTimeoutError):
         stack.broker.wait_for_route("nobody.test", timeout=0.01)

@@ -97,7 +97,7 @@ async def test_a_host_that_falls_silent(certs: Certificates) -> None:
     async with (
         node_host(certs) as host,
         node_guest(host.url, certs),
-        broker_at(host, certs, ping_interval=0.05, ping_timeout=0.3) as broker,
+        broker_at(host, certs, ping_interval=0.05, ping_timeout=1) as broker,
     ):
         await plain(broker)
         under_way = asyncio.create_task(broker.get(f"{URL}/slow?10000"))

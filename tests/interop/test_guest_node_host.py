@@ -60,7 +60,7 @@ async def host_stats(host: NodeHost, guest_id: str = GUEST_ID) -> dict[str, Any]
 
 async def idle_at_host(host: NodeHost, count: int, guest_id: str = GUEST_ID) -> None:
     """Until the Host has so many idle leases, and no active ones."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             stats = await host_stats(host, guest_id)
             if stats and stats["idle"] >= count and stats["active"] == 0:

@@ -108,7 +108,7 @@ async def test_a_cancelled_request_is_cancelled_in_the_guest(certs: Certificates
 
 
 async def guest_has_work(host: VerserHost) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while host.get_stats().queued_requests or not host.get_stats().active_requests:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
