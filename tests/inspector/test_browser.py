@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.host.peers import Broker as RawBroker
+from tests.host.peers import Guest as RawGuest
 from tests.inspector.stage import DOMAIN, Stage, stage
 from tests.support.browser import Browser, chromium, need_browser, window
 from tests.support.certificates import Certificates
@@ -142,6 +143,16 @@ async def test_websocket_messages_as_they_pass(session: str, certs: Certificates
         await browser.until_text(".message", "close 1000")
         await browser.until_text(".details .status", "closed")
         assert not await attacked(browser)
+
+
+async def test_guests_that_come_and_go(session: str, certs: Certificates) -> None:
+    async with opened(session, certs) as (place, browser):
+        async with RawGuest(place.host, certs, "guest-b", "b.localhost", "c.localhost") as guest:
+            await guest.lease()
+            await browser.until_text(".gauge", "guest-b")
+            await browser.until_text(".gauge:last-child", "b.localhost\nc.localhost")
+            await browser.until_text(".gauge:last-child", "1 idle lease")
+        await browser.until_text(".gauge:last-child", "b.localhost (away)")
 
 
 async def test_a_body_as_it_comes(session: str, certs: Certificates) -> None:

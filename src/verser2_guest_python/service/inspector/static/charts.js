@@ -36,16 +36,20 @@ class Chart {
 class Gauge {
   constructor(title, unit) {
     this.number = make('strong', {class: 'number'}, '0');
+    this.unit = make('span', {}, unit);
     this.note = make('span', {class: 'note'});
     this.chart = new Chart(`${unit} over the last minute`);
     this.title = make('h2', {}, title);
     this.routes = make('ul', {class: 'routes'});
     this.element = make(
       'div', {class: 'gauge'},
-      make('div', {class: 'words'}, this.title, make('p', {}, this.number, ` ${unit}`, this.note)), this.chart.element, this.routes,
+      make('div', {class: 'words'}, this.title, make('p', {}, this.number, ' ', this.unit, this.note)), this.chart.element, this.routes,
     );
   }
 }
+
+/** A Guest that comes back while its old session still drains calls itself `guest~2`, and is the same one. */
+const family = (id) => id.replace(/~\d+$/, '');
 
 export class Gauges {
   constructor(element) {
@@ -67,8 +71,12 @@ export class Gauges {
     const here = new Set(host.guests.map((guest) => guest.id));
     for (const [id, gauge] of this.guests) {
       if (here.has(id)) continue;
-      gauge.element.remove();
       this.guests.delete(id);
+      const next = host.guests.find((guest) => family(guest.id) === family(id) && !this.guests.has(guest.id));
+      if (next) {
+        this.guests.set(next.id, gauge);
+        say(gauge.title, next.id);
+      } else gauge.element.remove();
     }
     for (const guest of host.guests) this.guest(guest);
     this.element.classList.toggle('lonely', host.guests.length === 0);
@@ -83,7 +91,8 @@ export class Gauges {
     }
     gauge.chart.add(guest.idle);
     say(gauge.number, String(guest.idle));
-    say(gauge.note, `${guest.inUse ? ` · ${guest.inUse} in use` : ''}${guest.idleWebsockets ? ` · ${guest.idleWebsockets} for WebSockets` : ''}${guest.queued ? ` · ${guest.queued} requests wait` : ''}`);
+    say(gauge.unit, guest.idle === 1 ? 'idle lease' : 'idle leases');
+    say(gauge.note, `${guest.inUse ? ` · ${guest.inUse} in use` : ''}${guest.idleWebsockets ? ` · ${guest.idleWebsockets} for WebSockets` : ''}${guest.queued ? ` · ${guest.queued} ${guest.queued === 1 ? 'request waits' : 'requests wait'}` : ''}`);
     const key = JSON.stringify(guest.routes);
     if (gauge.key === key) return;
     gauge.key = key;
