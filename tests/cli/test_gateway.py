@@ -151,3 +151,24 @@ def test_a_host_that_is_not_there_yet(stage: Stage) -> None:
     with start("gateway", "--listen", "127.0.0.1:0", "--host-url", stage.url) as process:
         process.says('"stopped"', '"exit_code":60')
         assert process.wait() == 60
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_a_long_chunked_upload_takes_no_memory(stage: Stage) -> None:
+    piece, count = bytes(65_536), 1_600  # 100 MiB
+    with start("gateway", "--listen", "127.0.0.1:0", *stage.peer, "--no-access-log") as process:
+        url = listening(process)
+        process.says('"registered"')
+        assert get(f"{url}/plain", "a.test").status_code == 200
+        idle = peak_bytes(process.pid)
+        with PLAIN() as client:
+            response = client.post(f"{url}/sink", headers=A, content=(piece for _ in range(count)))
+        assert response.text == str(count * len(piece))
+        assert peak_bytes(process.pid) - idle < 24 << 20
+        assert process.stop() == 0
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process has had."""
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "VmHWM" in line)
+    return int(line.split()[1]) * 1024

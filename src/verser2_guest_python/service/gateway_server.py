@@ -32,7 +32,13 @@ DEFAULT_KEEP_ALIVE_SECONDS: Final = 5.0
 _NEEDED: Final = ("uvicorn", "httptools", "websockets")
 _INSTALL: Final = "pip install 'verser2-guest-python[gateway]'"
 _BACKLOG: Final = 2048
-_KNOWN: Final = frozenset({"Invalid HTTP request received.", "Unsupported upgrade request."})
+_KNOWN: Final = frozenset(
+    {
+        "Invalid HTTP request received.",
+        "Unsupported upgrade request.",
+        "Invalid UTF-8 sequence received from client.",
+    }
+)
 _TICK_SECONDS: Final = 1.0
 _ALL_PORTS: Final = 65_535
 
@@ -211,7 +217,8 @@ def _uvicorn_server(config: uvicorn.Config, listening: asyncio.Event, stop: asyn
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether a line of uvicorn says more than the access log does."""
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, AnswerCutOff) and record.getMessage() not in _KNOWN
+    cut_off = isinstance(error, AnswerCutOff | asyncio.CancelledError)  # the latter at the end of a drain
+    return not cut_off and record.getMessage() not in _KNOWN
 
 
 def parse_listen(text: str) -> tuple[str, int]:

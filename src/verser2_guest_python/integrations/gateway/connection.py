@@ -28,10 +28,11 @@ class ReadingClient:
         self._seconds = seconds * _LONGER
         self._timer: asyncio.TimerHandle | None = None
         self._waiting = 0
+        self._over = False
 
     def watch(self) -> None:
         """From now on, until nothing waits any more."""
-        if self._timer is None:
+        if self._timer is None and not self._over:
             self._waiting = self._transport.get_write_buffer_size()
             if self._waiting:
                 self._timer = self._loop.call_later(self._seconds, self._look)
@@ -43,8 +44,13 @@ class ReadingClient:
         else:
             self._transport.abort()
 
+    def end(self) -> None:
+        """The connection is gone: there is nothing to watch any more."""
+        self._over = True
+        self.stop()
+
     def stop(self) -> None:
-        """It reads, or the connection is gone."""
+        """It reads."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

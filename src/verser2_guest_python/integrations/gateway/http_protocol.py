@@ -53,7 +53,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
         if self._reading is not None:
-            self._reading.stop()
+            self._reading.end()
         super().connection_lost(exc)
 
     def eof_received(self) -> None:

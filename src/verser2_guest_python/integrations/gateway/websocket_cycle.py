@@ -33,6 +33,7 @@ ABNORMAL: Final = 1006
 TOO_BIG: Final = 1009
 BAD_GATEWAY: Final = 1014
 _OPEN: Final = 101
+_CLOSE_SECONDS: Final = 2.0
 _OWN: Final = ("sec-websocket-", "x-verser-", "content-")
 _DENIAL: Final = "websocket.http.response"
 
@@ -152,6 +153,10 @@ class WebSocketCycle:
             code, reason = await self._down(socket)
             if up.done():
                 up.result()
+        except ClientGone:
+            await asyncio.wait([up], timeout=_CLOSE_SECONDS)  # it tells the app how the client closed
+            self._record.close_code = self._theirs
+            raise
         finally:
             up.cancel()
             await asyncio.wait([up])
@@ -218,7 +223,8 @@ class WebSocketCycle:
         except TimeoutError:
             self._record.reason = "the client did not read"
             raise AnswerCutOff(self._record.reason) from None
-        except OSError:  # ASGI WebSocket 2.4: it has left
+        except (OSError, RuntimeError):
+            # ASGI WebSocket 2.4: it has left; or the server has closed it for what the client sent
             raise ClientGone from None
 
     async def _refuse(self, refusal: Refusal) -> None:

@@ -33,7 +33,7 @@ class GatewayWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._reading is not None:
-            self._reading.stop()
+            self._reading.end()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
