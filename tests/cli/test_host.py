@@ -279,3 +279,16 @@ def test_the_time_for_requests_has_an_end(certs: Certificates) -> None:
             assert host.stop() == 0
             assert caller.wait() == 56
         assert json.loads(host.says('"cut off"'))["requests"] == 1
+
+
+def test_a_configuration_can_be_checked_before(certs: Certificates, tmp_path: Path) -> None:
+    path = tmp_path / "host.toml"
+    policy = '[[host.policy]]\ncn = "x"\ndomains = "x.test"'
+    named = config(path, certs, policy, f'client_ca_file = "{certs.ca}"')
+    result = run("config", "check", *named)
+    assert result.returncode == 0, result.stderr
+    assert b"lets in whom the policy names (1 entry)" in result.stdout
+    result = run("config", "check", *config(path, certs, policy.replace("cn", "nc")))
+    assert result.returncode == 78
+    assert b"host.toml:7" in result.stderr
+    assert b"'cn'" in result.stderr

@@ -52,9 +52,11 @@ def check(sources: Sources, *, with_app: bool = True) -> Report:
         report.problems += [one.message for one in misfits(error, sources)]
         return report
     if settings is not None:
-        if _is_guest(settings, sources):
+        if is_guest := _is_guest(settings, sources):
             _check_guest(settings, report, with_app=with_app)
-        _check_tls(settings.tls, report)
+        if any(sources.find(key) for key in setting_keys(Settings) if key.startswith("host.")):
+            _check_host(settings, sources, report)
+        _check_tls(settings.tls, report, client=is_guest)
         report.attempt(_check_extras, settings)
     return report
 
@@ -87,6 +89,21 @@ def _check_guest(settings: Settings, report: Report, *, with_app: bool) -> None:
             report.facts.append(f"{settings.app} is imported: {loaded.interface}")
 
 
+def _check_host(settings: Settings, sources: Sources, report: Report) -> None:
+    """The policy, and the files of a Host, as the Host itself looks at them."""
+    from verser2_guest_python.service.run_host import make_host, policy_of, who_may_register
+
+    problems = len(report.problems)
+    policy = report.attempt(policy_of, settings, sources)
+    if len(report.problems) > problems:
+        return
+    host = report.attempt(make_host, settings, policy)
+    if host is not None:
+        report.attempt(host.reload_certificates)
+        who = who_may_register(settings, policy)
+        report.facts.append(f"a Host on {settings.host.address}, port {settings.host.port}, lets in {who}")
+
+
 def _check_way(url: str, settings: Settings) -> None:
     """To the Host: its address, and the proxy on the way."""
     from verser2_guest_python.peer import find_proxy, parse_host_url
@@ -115,7 +132,7 @@ async def _no_app(_scope: Any, _receive: Any, _send: Any) -> None:
     """Stands for the app where only the Guest around it is looked at."""
 
 
-def _check_tls(tls: TlsSettings, report: Report) -> None:
+def _check_tls(tls: TlsSettings, report: Report, *, client: bool) -> None:
     """Files, whether the key matches, dates, names."""
     if all(path is None for path in (tls.ca_file, tls.cert_file, tls.key_file, tls.pfx_file)):
         return
@@ -127,7 +144,7 @@ def _check_tls(tls: TlsSettings, report: Report) -> None:
         check_authorities(tls.ca_file, report)
     if (path := tls.pfx_file or tls.cert_file) is not None:
         key = None if tls.pfx_file else tls.key_file
-        check_identity(path, key, report, client=True, pfx_password=plain(tls.pfx_password))
+        check_identity(path, key, report, client=client, pfx_password=plain(tls.pfx_password))
 
 
 def check_authorities(path: Path, report: Report) -> None:

@@ -133,6 +133,18 @@ async def _run(host: VerserHost, settings: Settings, policy: Sequence[PolicyEntr
     return ExitCode.DONE
 
 
+def who_may_register(settings: Settings, policy: Sequence[PolicyEntry] | None) -> str:
+    """In words, for whoever starts a Host."""
+    client_ca = settings.host.client_ca_file
+    if policy is not None:
+        return f"whom the policy names ({len(policy)} {'entry' if len(policy) == 1 else 'entries'})"
+    if client_ca is not None:
+        return f"peers with a certificate of {client_ca.name}, under its name"
+    if settings.host.allow_anonymous:
+        return "whoever reaches the port, for any domain"
+    return "any user of this machine, for any domain"
+
+
 def _say_listening(
     host: VerserHost, settings: Settings, policy: Sequence[PolicyEntry] | None, logs: Logs
 ) -> None:
@@ -146,24 +158,14 @@ def _say_listening(
         pfx_password=plain(tls.pfx_password),
     ):
         logs.events.warning("credentials", reason=sentence)
-    say = logs.events.info
-    if policy is not None:
-        entries = f"{len(policy)} entries" if len(policy) != 1 else "1 entry"
-        who = f"whom the policy names ({entries})"
-    elif client_ca is not None:
-        who = f"peers with a certificate of {client_ca.name}, under its name"
-    elif settings.host.allow_anonymous:
-        say = logs.events.warning
-        who = "whoever reaches the port, for any domain"
-    else:
-        say = logs.events.warning
-        who = "any user of this machine, for any domain"
+    asks = policy is not None or client_ca is not None
+    say = logs.events.info if asks else logs.events.warning
     say(
         "listening",
         url=host.url,
         address=settings.host.address,
         port=host.port,
-        may_register=who,
+        may_register=who_may_register(settings, policy),
         version=version(DISTRIBUTION),
         pid=os.getpid(),
     )
