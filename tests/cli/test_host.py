@@ -243,6 +243,30 @@ def test_certificates_are_read_anew_on_sighup(certs: Certificates, tmp_path: Pat
         assert host.stop() == 0
 
 
+def test_the_policy_is_read_anew_as_well(certs: Certificates, tmp_path: Path) -> None:
+    path = tmp_path / "host.toml"
+    ca = f'client_ca_file = "{certs.ca}"'
+    serving = '[[host.policy]]\ncn = "guest-a"\ndomains = "a.test"\n'
+    looking = '[[host.policy]]\ncn = "broker-a"\ncall_domains = "*"\ncall_methods = '
+    named = config(path, certs, f'{serving}{looking}"POST"', ca)
+    with (
+        running(*named) as (host, url),
+        guest(url, certs, "guest-a", "a.test", *by("guest", certs)) as served,
+    ):
+        served.says('"registered"')
+        fails(77, "with GET", arguments=get(url, certs, "http://a.test/plain", *by("broker", certs)))
+        config(path, certs, f'{serving}{looking}"GET"', ca)
+        host.send(signal.SIGHUP)
+        host.says('"policy replaced"')
+        assert run(*get(url, certs, "http://a.test/plain", *by("broker", certs))).returncode == 0
+        for bad, word in ((f"{serving}nonsense = 1", "nonsense"), ("", "started anew")):
+            config(path, certs, bad, ca)
+            host.send(signal.SIGHUP)
+            assert word in json.loads(host.says('"policy not replaced"', word))["reason"]
+            assert run(*get(url, certs, "http://a.test/plain", *by("broker", certs))).returncode == 0
+        assert host.stop() == 0
+
+
 # --- The end --------------------------------------------------------------------------------------
 
 

@@ -24,10 +24,9 @@ def host(**values: Any) -> int:
     With --client-ca-file a peer is called as its certificate says. [[host.policy]] in the file of --config
     says more precisely who may serve and call what. With neither, only peers on this machine may register.
 
-    SIGHUP reads the certificates anew. The first SIGINT or SIGTERM lets requests under way finish, the
-    second ends at once.
+    SIGHUP reads the certificates and the policy anew. The first SIGINT or SIGTERM lets requests under way
+    finish, the second ends at once.
     """
     from verser2_guest_python.service.run_host import run_host
-    from verser2_guest_python.service.sources import Sources
 
-    return run_host(Sources.of_process(given_settings(values)))
+    return run_host(given_settings(values))

@@ -26,6 +26,7 @@
     policy_entries  … and how those are written in a file
     identity        who a peer has proven to be
     globs           patterns of names
+    rejudging       … and when it changes, for those who are in
     takeover        a peer that comes back before its dead session is gone (§2)
 
 The numbers are sections of protocol.md.

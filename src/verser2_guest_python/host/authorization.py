@@ -12,7 +12,7 @@ judged, and which routes it sees. The code that registers, forwards and announce
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
@@ -48,15 +48,25 @@ class Applicant:
 
 
 class Grant:
-    """What one registered peer may do. This one is asked for by `Authorization`, and asks it back."""
+    """What one registered peer may do. This one is asked for by `Authorization`, and asks it back.
 
-    __slots__ = ("_authorization", "_peer_id", "identity", "who")
+    Attributes:
+        applicant: Who it was given to; without the token, which nobody needs any more.
+        who: The same in words, for the log.
+    """
+
+    __slots__ = ("_authorization", "_peer_id", "applicant", "who")
 
     def __init__(self, authorization: Authorization, applicant: Applicant) -> None:
-        self.identity = applicant.identity
+        self.applicant = replace(applicant, token=None)
         self.who = str(applicant.identity)
         self._authorization = authorization
         self._peer_id = applicant.peer_id
+
+    @property
+    def identity(self) -> Identity:
+        """Who the peer has proven to be."""
+        return self.applicant.identity
 
     def refuse_request(self, target_id: str, domain: str, method: str) -> str | None:
         """Why this Broker may not send this request, or None. Called for every request."""
@@ -210,7 +220,7 @@ class PolicyGrant(Grant):
     __slots__ = ("_judgements", "_permissions")
 
     def __init__(self, applicant: Applicant, permissions: tuple[Permissions, ...]) -> None:
-        self.identity = applicant.identity
+        self.applicant = replace(applicant, token=None)
         self.who = _named(applicant.identity, permissions)
         self._peer_id = applicant.peer_id
         self._permissions = () if applicant.role == GUEST else permissions

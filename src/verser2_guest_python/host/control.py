@@ -25,7 +25,16 @@ class ControlStream:
         on_overflow: Called once when more would have to wait.
     """
 
-    __slots__ = ("_max_events", "_on_overflow", "_routes_line", "_stream", "_tasks", "_waiting", "_writing")
+    __slots__ = (
+        "_max_events",
+        "_on_overflow",
+        "_routes_line",
+        "_stale",
+        "_stream",
+        "_tasks",
+        "_waiting",
+        "_writing",
+    )
 
     def __init__(
         self,
@@ -42,6 +51,7 @@ class ControlStream:
         self._max_events = max_events
         self._on_overflow = on_overflow
         self._waiting: list[LifecycleEvent] = []
+        self._stale = False
         self._writing = False
 
     def start(self, first_line: bytes) -> None:
@@ -64,6 +74,15 @@ class ControlStream:
             self._waiting.clear()
             self._on_overflow()
 
+    def refresh(self) -> None:
+        """The Broker's table has changed for a reason that is no event: a table without events is sent."""
+        if self._stream.error is not None:
+            return
+        if self._writing:
+            self._stale = True
+        else:
+            self._write(self._routes_line())
+
     def _write(self, lines: bytes) -> None:
         try:
             if self._stream.write_now(lines):
@@ -78,7 +97,10 @@ class ControlStream:
             while lines:
                 await self._stream.write(lines)
                 events, self._waiting = self._waiting, []
-                lines = encode_lifecycle(events) + self._routes_line() if events else b""
+                stale, self._stale = self._stale, False
+                lines = encode_lifecycle(events) if events else b""
+                if events or stale:
+                    lines += self._routes_line()
         except Http2Error:
             self._waiting.clear()
         self._writing = False

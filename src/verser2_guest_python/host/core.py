@@ -17,6 +17,7 @@ from verser2_guest_python.host.limits import HostLimits
 from verser2_guest_python.host.observing import Observation
 from verser2_guest_python.host.peers import Broker
 from verser2_guest_python.host.registry import Registry
+from verser2_guest_python.host.rejudging import judge_anew
 from verser2_guest_python.host.services import ExchangeServices
 from verser2_guest_python.host.session import PeerSession
 from verser2_guest_python.host.takeover import Takeover
@@ -150,6 +151,11 @@ class HostCore:
                 closing.cancel()
             await asyncio.gather(*closings, return_exceptions=True)
             await self.tasks.close()
+
+    def authorize_by(self, authorization: Authorization) -> None:
+        """From now on this decides, also for those who are registered already."""
+        self.authorization = authorization
+        judge_anew(self, self._sessions)
 
     def hurry(self, timeout: float) -> None:
         """The Host closes, and what is under way gets so many seconds from now, if it had more."""

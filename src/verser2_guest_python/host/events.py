@@ -21,7 +21,8 @@ class HostEvent:
     """Something happened to the Host or a peer.
 
     Names: `listening`, `registered`, `refused`, `denied`, `disconnected`, `revoked`, `route`,
-    `handshake-failed`, `turned-away`, `certificates-reloaded`, `cut-off`, `internal-error`, `closed`.
+    `handshake-failed`, `turned-away`, `certificates-reloaded`, `policy-replaced`, `cut-off`,
+    `internal-error`, `closed`.
     `fields` hold what belongs to it, such as `peer`, `role`, `reason`; of `disconnected` and `turned-away`
     also `limit`, the one that was exceeded, where it was that.
     """

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
 from verser2_guest_python.errors import VerserConfigurationError, VerserUsageError
-from verser2_guest_python.host.authorization import Authorization, choose_authorization
+from verser2_guest_python.host.authorization import Authorization, ByPolicy, choose_authorization
 from verser2_guest_python.host.core import HostCore
 from verser2_guest_python.host.events import HostEvent, Listeners, RequestRecord
 from verser2_guest_python.host.files import FilePath, HostFiles
@@ -169,6 +169,31 @@ class VerserHost:
         self._tls = self._files.context()
         if self._run is not None:
             self._run.core.tell("certificates-reloaded")
+
+    def replace_policy(self, policy: Iterable[PolicyEntry] | PolicyFunction) -> None:
+        """Goes by another policy from now on, also for peers that are registered already.
+
+        Whoever may not stay is told as `refused`, and its session ends; Brokers get the routes that they may
+        call now. Requests under way go on. A policy that is a function sees no tokens of peers that are
+        registered already, only their digest. `policy-replaced` is told.
+
+        Raises:
+            VerserUsageError: the Host has no policy that could be replaced, or the new one needs client
+                certificates, and no authorities for those are known.
+            VerserConfigurationError: a certificate file, read anew for it, cannot be used.
+        """
+        if not isinstance(self._authorization, ByPolicy):
+            raise VerserUsageError("This Host was made without a policy: one cannot be added while it runs.")
+        has_ca = self._files.client_ca_file is not None
+        chosen = choose_authorization(policy, None, allow_anonymous=False, has_ca=has_ca)
+        files = replace(self._files, require_client_certificate=has_ca and chosen.needs_certificate)
+        if files != self._files:
+            self._tls = files.context()
+            self._files = files
+        self._authorization = chosen
+        if self._run is not None:
+            self._run.core.authorize_by(chosen)
+            self._run.core.tell("policy-replaced")
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:

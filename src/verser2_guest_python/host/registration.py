@@ -139,7 +139,7 @@ def _admit_broker(caller: PeerSession, stream: Stream, registration: Registratio
     control = ControlStream(
         stream,
         core.tasks,
-        lambda: core.registry.routes_line(grant),
+        lambda: core.registry.routes_line(broker.grant),
         max_events=core.limits.unread_control_events,
         on_overflow=lambda: caller.exceeded("control-events", "it does not read its control stream"),
     )

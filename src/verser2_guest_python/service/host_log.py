@@ -30,6 +30,7 @@ _LEVELS: Final[Mapping[str, str]] = MappingProxyType(
         "turned-away": "warning",
         "cut-off": "warning",
         "certificates-reloaded": "info",
+        "policy-replaced": "info",
         "internal-error": "error",
         "closed": "debug",
     }

@@ -11,12 +11,12 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
-from verser2_guest_python.errors import VerserConfigurationError, VerserUsageError
+from verser2_guest_python.errors import VerserConfigurationError, VerserError, VerserUsageError
 from verser2_guest_python.host.host import VerserHost, create_verser_host
 from verser2_guest_python.host.policy import Policy, PolicyEntry
 from verser2_guest_python.host.policy_entries import read_policy
@@ -37,15 +37,21 @@ DISTRIBUTION: Final = "verser2-guest-python"
 POLICY_KEY: Final = "host.policy"
 
 
-def run_host(sources: Sources) -> int:
+def run_host(given: Mapping[str, Any]) -> int:
     """Runs the Host that the settings describe until a signal says otherwise; returns the exit code.
 
+    `given` is what the command line says, by key: the file with the policy is read again on SIGHUP.
     Raises `VerserError` for what failed before the first line of the log.
     """
-    settings = settings_from(sources)
-    policy = policy_of(settings, sources)
+    settings, policy = _read(given)
     host = make_host(settings, policy)
-    return run_in_loop(_run(host, settings, policy, set_up_logs(settings.log)))
+    return run_in_loop(_run(host, given, settings, policy, set_up_logs(settings.log)))
+
+
+def _read(given: Mapping[str, Any]) -> tuple[Settings, tuple[PolicyEntry, ...] | None]:
+    sources = Sources.of_process(given)
+    settings = settings_from(sources)
+    return settings, policy_of(settings, sources)
 
 
 def policy_of(settings: Settings, sources: Sources) -> tuple[PolicyEntry, ...] | None:
@@ -96,7 +102,13 @@ def make_host(settings: Settings, policy: Sequence[PolicyEntry] | None) -> Verse
     )
 
 
-async def _run(host: VerserHost, settings: Settings, policy: Sequence[PolicyEntry] | None, logs: Logs) -> int:
+async def _run(
+    host: VerserHost,
+    given: Mapping[str, Any],
+    settings: Settings,
+    policy: Sequence[PolicyEntry] | None,
+    logs: Logs,
+) -> int:
     host.on_lifecycle(HostLog(logs))
     if settings.log.access_log:
         host.on_request(HostAccessLog(logs))
@@ -108,7 +120,8 @@ async def _run(host: VerserHost, settings: Settings, policy: Sequence[PolicyEntr
     signals.install()
     notifier = Notifier.of_process()
     if sys.platform != "win32":
-        loop.add_signal_handler(signal.SIGHUP, _reload, host, logs, notifier)
+        reload = partial(_reload, host, given, logs, has_policy=policy is not None, notifier=notifier)
+        loop.add_signal_handler(signal.SIGHUP, reload)
     _say_listening(host, settings, policy, logs)
     if notifier is None:
         reason = f"{await told_to_stop} received"
@@ -182,12 +195,23 @@ async def _describe(host: VerserHost) -> tuple[bool, str]:
     )
 
 
-def _reload(host: VerserHost, logs: Logs, notifier: Notifier | None) -> None:
+def _reload(
+    host: VerserHost, given: Mapping[str, Any], logs: Logs, *, has_policy: bool, notifier: Notifier | None
+) -> None:
+    """Certificates and the policy anew; each stays as it was where the new one cannot be used."""
     if notifier is not None:
         notifier.reloading()
     try:
         host.reload_certificates()
-    except VerserConfigurationError as error:
+    except VerserError as error:
         logs.events.error("certificates not reloaded", reason=error.message)
+    try:
+        policy = _read(given)[1]
+        if policy is not None:
+            host.replace_policy(policy)
+        elif has_policy:
+            raise VerserConfigurationError("The policy is gone: a Host without one has to be started anew.")
+    except VerserError as error:
+        logs.events.error("policy not replaced", reason=error.message)
     if notifier is not None:
         notifier.ready()
