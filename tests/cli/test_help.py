@@ -25,6 +25,7 @@ KEPT = Path(__file__).parent / "help"
         "",
         "serve",
         "dev",
+        "host",
         "broker",
         "broker get",
         "broker request",

@@ -136,7 +136,7 @@ async def test_load(certs: Certificates, concurrency: int) -> None:
                 host.url, certs, path=path, concurrency=concurrency, body_bytes=size, seconds=0.3
             )
             assert (result["errors"], result["unfinished"]) == ({}, 0)
-            assert result["requests"] > concurrency
+            assert result["requests"] >= concurrency
         await active(host, 0)
         assert {record.error for record in records} == {None}
 

@@ -13,12 +13,16 @@ from typing import Final
 
 from verser2_guest_python.service.gateway_options import GATEWAY_OPTIONS
 from verser2_guest_python.service.health_options import HEALTH_OPTIONS
+from verser2_guest_python.service.host_options import HOST_OPTIONS
 from verser2_guest_python.service.option import Option
 from verser2_guest_python.service.option_table import OPTION_TABLE
 from verser2_guest_python.service.source_options import SOURCE_OPTIONS
 
 OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
-    {option.key: option for option in (*OPTION_TABLE, *HEALTH_OPTIONS, *GATEWAY_OPTIONS, *SOURCE_OPTIONS)}
+    {
+        option.key: option
+        for option in (*OPTION_TABLE, *HEALTH_OPTIONS, *HOST_OPTIONS, *GATEWAY_OPTIONS, *SOURCE_OPTIONS)
+    }
 )
 
 SOURCE_KEYS: Final = tuple(option.key for option in SOURCE_OPTIONS)
