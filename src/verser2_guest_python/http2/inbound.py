@@ -69,6 +69,7 @@ _RESPONSE = HeaderValidationFlags(
 
 
 _ILLEGAL_IN_VALUE = re.compile(rb"[\x00\r\n]").search  # RFC 9113 §8.2.1
+_FIELD_BYTES = 32  # beside its name and value (RFC 9113 §10.5.1), which jh2 leaves out
 _COUNTED_TOGETHER = 1_000  # idle frames, see `floods`
 _SMALL_BYTES = 256  # a late DATA frame of less is no use to anybody
 # What an idle frame costs, beside an empty DATA frame
@@ -258,6 +259,8 @@ class Inbound:
     def _decode(self, block: bytes) -> tuple[Fields, bool]:
         try:
             fields, keep = self._decoder.decode(block)
+            if len(fields) * _FIELD_BYTES > self._options.max_header_list_bytes:
+                raise OversizedHeaderListError("too many fields")
         except OversizedHeaderListError as error:
             raise EngineError(
                 ErrorCode.ENHANCE_YOUR_CALM, f"the peer sent too large headers: {error}", limit="headers"
