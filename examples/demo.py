@@ -7,15 +7,17 @@ the Broker wherever they like. Here they share a process, and everything between
 from __future__ import annotations
 
 import sys
+from contextlib import AsyncExitStack
 
 from hello import app
 
 from verser2_guest_python.cli.dev import own_command
 from verser2_guest_python.errors import VerserError
+from verser2_guest_python.service.dev_gateway import DevGateway, missing_for_gateway
+from verser2_guest_python.service.dev_log import DevLog
 from verser2_guest_python.service.dev_stack import DevStack
 from verser2_guest_python.service.event_loop import run_in_loop
 from verser2_guest_python.service.exit_codes import exit_code
-from verser2_guest_python.service.guest_log import GuestLog, watch
 from verser2_guest_python.service.logs import set_up_logs
 from verser2_guest_python.service.serving import serve_until_stopped
 from verser2_guest_python.service.settings import LogSettings
@@ -25,11 +27,18 @@ DOMAIN = "hello.localhost"
 
 async def demo() -> int:
     logs = set_up_logs(LogSettings(format="console"))
-    async with DevStack(app, [DOMAIN]) as stack:
-        watch(stack.guest, GuestLog(logs, logs.access(stack.guest.guest_id, query=True)))
+    async with AsyncExitStack() as ends:
+        stack = await ends.enter_async_context(DevStack([DOMAIN]))
+        log = DevLog(logs, LogSettings())
+        log.watch(stack.host)
+        url = ""
+        if not missing_for_gateway():
+            url = (await ends.enter_async_context(DevGateway(stack, None, log.gateway))).url
+        guest = stack.guest(app)
 
         async def show() -> None:
-            await stack.connect()
+            await guest.connect()
+            stack.announce()
             print(
                 f"\n  A Host listens on {stack.host.url}, and a Guest serves examples/hello.py behind it.",
                 flush=True,
@@ -39,18 +48,23 @@ async def demo() -> int:
                 response = await broker.get(f"http://{DOMAIN}/")
                 print(f"    {response.status} {response.reason}")
                 print(f"    {await response.text()}")
-            print_what_to_try()
-            await stack.guest.serve_forever()
+            print_what_to_try(url)
+            await guest.serve_forever()
 
-        return await serve_until_stopped(stack.guest, show())
+        return await serve_until_stopped(guest, show())
 
 
-def print_what_to_try() -> None:
+def print_what_to_try(url: str) -> None:
     command = own_command()
-    print("  It goes on serving. From another terminal, try:\n")
+    if url:
+        print(f"  It goes on serving. In a browser: {url}\n  From another terminal, try:\n")
+    else:
+        print("  It goes on serving. From another terminal, try:\n")
     print(f"    {command} broker get -i http://{DOMAIN}/")
     print(f"    {command} broker post http://{DOMAIN}/echo -d '{{\"answer\": 42}}'")
     print(f"    {command} broker get http://{DOMAIN}/stream\n")
+    if not url:
+        print("  A browser finds it as well after: pip install 'verser2-guest-python[gateway]'\n")
     print("  Each request shows below. Ctrl-C ends it.\n", flush=True)
 
 

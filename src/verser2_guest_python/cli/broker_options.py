@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -235,12 +235,21 @@ def with_options(*decorators: Decorator) -> Decorator:
     return decorate
 
 
-def peer_of(values: Mapping[str, Any]) -> Peer:
-    """Where the settings among `values` lead."""
+def peer_of(values: Mapping[str, Any], url: str = "") -> Peer:
+    """Where the settings among `values` lead, for a request to `url`."""
     from verser2_guest_python.service.broker_peer import resolve_peer
     from verser2_guest_python.service.sources import Sources
 
-    return resolve_peer(Sources.of_process(given_settings(values)))
+    return resolve_peer(Sources.of_process(given_settings(values)), _domain_of(url, values))
+
+
+def _domain_of(url: str, values: Mapping[str, Any]) -> str | None:
+    from verser2_guest_python.broker.target import WEBSOCKET_SCHEMES, parse_target
+    from verser2_guest_python.service.broker_request import without_user
+
+    with suppress(VerserUsageError):  # it is told where the request is made
+        return parse_target(without_user(url)[0], values.get("route_domain"), WEBSOCKET_SCHEMES).domain
+    return None
 
 
 def credentials(user: str | None, url: str) -> tuple[str, str | None]:

@@ -60,7 +60,7 @@ def _run(method: str, url: str, values: dict[str, Any]) -> int:
             if method not in ("GET", "HEAD"):
                 raise click.UsageError(f"-I asks for the head alone, which {method} cannot: use it with get.")
             method = "HEAD"
-        peer = peer_of(values)
+        peer = peer_of(values, url)
         call = _call(method, url, values)
         notes = Notes(silent=silent, verbose=values["verbose"])
         if values["repeat"] is None:

@@ -106,4 +106,4 @@ def ws(url: str, **values: Any) -> int:
             wait=values["wait"],
         )
         talk = Talk(values["protocols"], values["binary"], values["ping"], values["linger"])
-        return run_websocket(peer_of(values), call, talk, Notes(verbose=values["verbose"]))
+        return run_websocket(peer_of(values, url), call, talk, Notes(verbose=values["verbose"]))

@@ -66,7 +66,7 @@ class _Load:
         with notes.of_library(warnings=True):
             try:
                 async with asyncio.timeout(timeout), connected(peer, notes, reconnect=True) as broker:
-                    await wait_for_route(broker, self._call)
+                    await wait_for_route(broker, peer, self._call)
                     with Progress("load", self._left, on=not notes.silent, unit="requests") as progress:
                         self._started = perf_counter()
                         try:

@@ -23,7 +23,9 @@ from verser2_guest_python.wire.registration import is_peer_id
 
 if TYPE_CHECKING:
     from verser2_guest_python.broker.broker import VerserBroker
+    from verser2_guest_python.service.dev_runs import DevRun
 
+DEV_ROUTE_WAIT_SECONDS: Final = 30.0
 _MAX_SECONDS: Final = 86_400.0
 _NAMED_DOMAINS: Final = 20
 
@@ -43,6 +45,8 @@ class Peer:
     pfx_password: str | None = field(default=None, repr=False)
     proxy: str | None = field(default=None, repr=False)
     registration_token: str | None = field(default=None, repr=False)
+    route_wait: float | None = None
+    """How long a route is waited for unless the caller says otherwise: `dev` takes it away for a reload."""
 
     def broker(self, *, reconnect: bool) -> VerserBroker:
         """A Broker that is not connected yet."""
@@ -93,10 +97,11 @@ def tell_connected(notes: Notes, broker: VerserBroker) -> None:
     notes.detail("*", f"Routes: {', '.join(domains[:_NAMED_DOMAINS]) or 'none'}{more}")
 
 
-def resolve_peer(sources: Sources) -> Peer:
+def resolve_peer(sources: Sources, domain: str | None = None) -> Peer:
     """The peer that the settings describe, or else a running `dev` Host.
 
-    Raises `VerserUsageError` when nothing names a Host.
+    Of several of those it is the newest that serves `domain`, else the newest. Raises `VerserUsageError`
+    when nothing names a Host.
     """
 
     def value(key: str) -> str | None:
@@ -106,9 +111,14 @@ def resolve_peer(sources: Sources) -> Peer:
     hosts = _list(sources.find("host_url"))
     files = {name: value(f"tls.{name}") for name in ("ca_file", "cert_file", "key_file", "pfx_file")}
     proxy = value("session.proxy")
+    route_wait = None
     if not hosts:
-        host, files = _running_dev(files)
-        hosts, proxy = (host,), ""  # it is on this machine
+        run = _running_dev(domain)
+        hosts, proxy = (run.host_url,), ""  # it is on this machine
+        if files["cert_file"] is None and files["pfx_file"] is None:
+            files = {**files, "cert_file": run.cert_file, "key_file": run.key_file}
+        files = {**files, "ca_file": files["ca_file"] or run.ca_file}
+        route_wait = DEV_ROUTE_WAIT_SECONDS if domain in run.domains else None
     broker_id, pfx_password = value("broker_id"), value("tls.pfx_password")
     return Peer(
         host_urls=hosts,
@@ -118,6 +128,7 @@ def resolve_peer(sources: Sources) -> Peer:
         pfx_password=pfx_password,
         proxy=proxy,
         registration_token=value("registration_token") or None,
+        route_wait=route_wait,
         **files,
     )
 
@@ -152,17 +163,15 @@ def _list(found: Found | None) -> tuple[str, ...]:
     return tuple(entry for value in values for entry in split_list(str(value)))
 
 
-def _running_dev(files: dict[str, str | None]) -> tuple[str, dict[str, str | None]]:
+def _running_dev(domain: str | None) -> DevRun:
     from verser2_guest_python.service.dev_runs import newest_run
 
-    run = newest_run()
+    run = newest_run(domain)
     if run is None:
         raise VerserUsageError(
             "No Host is named and no `verser2-guest dev` is running: give --host-url, or set VERSER_HOST_URL."
         )
-    if files["cert_file"] is None and files["pfx_file"] is None:
-        files = {**files, "cert_file": run.cert_file, "key_file": run.key_file}
-    return run.host_url, {**files, "ca_file": files["ca_file"] or run.ca_file}
+    return run
 
 
 def _seconds(found: Found | None) -> float:

@@ -70,7 +70,7 @@ async def _run(peer: Peer, call: Call, talk: Talk, notes: Notes) -> int:
     output = Output()
     with notes.of_library(warnings=True):
         async with connected(peer, notes) as broker:
-            await wait_for_route(broker, call)
+            await wait_for_route(broker, peer, call)
             async with await _open(broker, call, talk) as socket:
                 return await _Conversation(socket, talk, output, notes).run()
 

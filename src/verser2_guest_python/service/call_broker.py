@@ -53,7 +53,7 @@ async def _converse(broker: VerserBroker, peer: Peer, call: Call, presenter: Pre
     tell_before(notes, peer)
     await connect_patiently(broker, patience)
     tell_connected(notes, broker)
-    await wait_for_route(broker, call)
+    await wait_for_route(broker, peer, call)
     sender = Sender(broker, notes, patience, show_progress=not notes.silent)
     response = await sender.send(call, presenter.head)
     code = await presenter.answer(response)
@@ -71,14 +71,15 @@ def check_call(call: Call) -> None:
     parse_target(call.url, call.route_domain)
 
 
-async def wait_for_route(broker: VerserBroker, call: Call) -> None:
+async def wait_for_route(broker: VerserBroker, peer: Peer, call: Call) -> None:
     """`--wait`: until a Guest serves the domain. Raises `MissingGuestError` when none does in time."""
-    if call.wait is None:
+    seconds = peer.route_wait if call.wait is None else call.wait
+    if seconds is None:
         return
     from verser2_guest_python.broker.target import WEBSOCKET_SCHEMES, parse_target
 
     domain = parse_target(call.url, call.route_domain, WEBSOCKET_SCHEMES).domain
     try:
-        await broker.wait_for_route(domain, timeout=call.wait)
+        await broker.wait_for_route(domain, timeout=seconds)
     except RequestTimeoutError as error:
         raise MissingGuestError(error.message, context=error.context) from None

@@ -53,13 +53,15 @@ def withdraw(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def newest_run() -> DevRun | None:
-    """The `dev` that was started last and still runs."""
+def newest_run(domain: str | None = None) -> DevRun | None:
+    """The `dev` that was started last and still runs, of those that serve `domain` if there are any."""
     directory = existing_state_directory(_DIRECTORY)
     if directory is None:
         return None
     runs = [(run, path) for path in directory.glob(f"*{_SUFFIX}") if (run := _read(path)) is not None]
-    for run, path in sorted(runs, key=lambda pair: pair[0].started_at, reverse=True):
+    for run, path in sorted(
+        runs, key=lambda pair: (domain in pair[0].domains, pair[0].started_at), reverse=True
+    ):
         if _lives(run.pid) and _answers(run.port):
             return run
         with suppress(OSError):

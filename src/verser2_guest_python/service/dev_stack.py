@@ -1,6 +1,6 @@
-"""A Host and a Guest in one process, on loopback, with certificates made by themselves.
+"""A Host on loopback with certificates made by themselves, and peers that may join it.
 
-Apart from `run_dev.py` because the demo stands on it too. Both ends show certificates to each other:
+Apart from `run_dev.py` because the demo stands on it too. All ends show certificates to each other:
 nobody else on this machine can register at such a Host, or call the app behind it.
 """
 
@@ -22,59 +22,40 @@ from verser2_guest_python.service.certificates import CertificateSet, developmen
 from verser2_guest_python.service.dev_runs import DevRun, announce, withdraw
 
 GUEST_ID: Final = "guest"
+"""The app's; others of ours begin with it and `-` or `~`, as their certificate says."""
 DRAIN_SECONDS: Final = 3.0
+_DEGRADED_SECONDS: Final = 30.0
+"""How long the routes of an app that crashed wait for its return: an app may take its time to start."""
 _ADDRESS: Final = "127.0.0.1"
 _NO_PROXY: Final = ""  # whatever the environment says: nothing here leaves this machine
 _NOT_IN_A_LABEL: Final = re.compile(r"[^a-z0-9]+")
 
 
 class DevStack:
-    """An app behind a Host of its own, for `async with`.
+    """A Host for some domains, for `async with`; its Guests and Brokers are made by its methods."""
 
-    Inside the block the app is registered, and `verser2-guest broker` without `--host-url` finds it.
-    """
-
-    def __init__(self, app: ASGIApp, domains: Sequence[str], *, lifespan: str = "auto") -> None:
+    def __init__(self, domains: Sequence[str]) -> None:
         self.domains = tuple(domains)
-        self._app = app
-        self._lifespan = lifespan
         self._ends = AsyncExitStack()
 
     certificates: CertificateSet
     host: VerserHost
-    guest: VerserGuest
 
     async def __aenter__(self) -> Self:
         self.certificates = certificates = development_certificates()
-        async with AsyncExitStack() as ends:
-            self.host = create_verser_host(
-                address=_ADDRESS,
-                tls_cert_file=certificates.host.cert_file,
-                tls_key_file=certificates.host.key_file,
-                client_ca_file=certificates.ca_file,
-            )
-            await self.host.start()
-            ends.push_async_callback(self.host.close, timeout=0.0)
-            self.guest = create_verser_guest(
-                host_url=self.host.url,
-                guest_id=GUEST_ID,
-                routed_domains=self.domains,
-                app=self._app,
-                tls_ca_file=certificates.ca_file,
-                tls_cert_file=certificates.guest.cert_file,
-                tls_key_file=certificates.guest.key_file,
-                proxy=_NO_PROXY,
-                timeout_graceful_shutdown=DRAIN_SECONDS,
-                lifespan=self._lifespan,
-                debug=True,
-            )
-            ends.push_async_callback(self.guest.close)
-            self._ends = ends.pop_all()
+        self.host = create_verser_host(
+            address=_ADDRESS,
+            tls_cert_file=certificates.host.cert_file,
+            tls_key_file=certificates.host.key_file,
+            client_ca_file=certificates.ca_file,
+            degraded_timeout=_DEGRADED_SECONDS,
+        )
+        await self.host.start()
+        self._ends.push_async_callback(self.host.close, timeout=0.0)
         return self
 
-    async def connect(self) -> None:
-        """Starts the app and registers it; from here on other processes of this user can find it."""
-        await self.guest.connect()
+    def announce(self) -> None:
+        """From here to the end, `verser2-guest broker` without `--host-url` finds this Host."""
         self._ends.callback(withdraw, announce(self.run()))
 
     def run(self) -> DevRun:
@@ -91,12 +72,26 @@ class DevStack:
             domains=self.domains,
         )
 
-    def broker(self) -> VerserBroker:
-        """A Broker for this Host, not connected yet."""
+    def guest(self, app: ASGIApp, *, guest_id: str = GUEST_ID, lifespan: str = "auto") -> VerserGuest:
+        """A Guest that serves `app` for all domains, not connected yet."""
+        identity = self.certificates.guest
+        return dev_guest(
+            app,
+            lifespan=lifespan,
+            guest_id=guest_id,
+            host_url=self.host.url,
+            domains=self.domains,
+            ca_file=str(self.certificates.ca_file),
+            cert_file=str(identity.cert_file),
+            key_file=str(identity.key_file),
+        )
+
+    def broker(self, name: str = "") -> VerserBroker:
+        """A Broker, not connected yet."""
         identity = self.certificates.broker
         return create_verser_broker(
             host_url=self.host.url,
-            broker_id=f"broker-{os.getpid()}",
+            broker_id=f"broker-{name or os.getpid()}",
             tls_ca_file=self.certificates.ca_file,
             tls_cert_file=identity.cert_file,
             tls_key_file=identity.key_file,
@@ -107,6 +102,37 @@ class DevStack:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._ends.aclose()
+
+
+def dev_guest(
+    app: ASGIApp,
+    *,
+    lifespan: str,
+    guest_id: str,
+    host_url: str,
+    domains: Sequence[str],
+    ca_file: str,
+    cert_file: str,
+    key_file: str,
+) -> VerserGuest:
+    """A Guest of a `DevStack`, which may be in another process; not connected yet.
+
+    It believes proxy headers: they come from a gateway beside it, or from whoever works on this app.
+    """
+    return create_verser_guest(
+        host_url=host_url,
+        guest_id=guest_id,
+        routed_domains=domains,
+        app=app,
+        tls_ca_file=ca_file,
+        tls_cert_file=cert_file,
+        tls_key_file=key_file,
+        proxy=_NO_PROXY,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        lifespan=lifespan,
+        proxy_headers=True,
+        debug=True,
+    )
 
 
 def domain_of(reference: str) -> str:

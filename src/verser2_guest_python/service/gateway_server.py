@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -70,6 +70,7 @@ class GatewayServer:
     Args:
         app: What `create_gateway` made, or something around it.
         listen: `address:port`; port 0 takes a free one.
+        sockets: What is listened on instead, bound already; they are closed in the end.
         tls: The certificate for https; None for plain http.
         limits: Those of the gateway; the server keeps its share of them.
         keep_alive: Seconds for which an idle connection is kept.
@@ -86,6 +87,7 @@ class GatewayServer:
         app: ASGIApp,
         *,
         listen: str = DEFAULT_LISTEN,
+        sockets: Sequence[socket.socket] = (),
         tls: PublicTls | None = None,
         limits: GatewayLimits | None = None,
         keep_alive: float = DEFAULT_KEEP_ALIVE_SECONDS,
@@ -95,6 +97,7 @@ class GatewayServer:
         check_extra()
         self._app = app
         self._host, self._port = parse_listen(listen)
+        self._sockets = list(sockets)
         self._tls = tls
         self._limits = limits or GatewayLimits()
         self._keep_alive = keep_alive
@@ -117,9 +120,9 @@ class GatewayServer:
     async def __aenter__(self) -> Self:
         listening = asyncio.Event()
         server = _uvicorn_server(self._config(), listening, self._stop)
-        listener = _listener(self._host, self._port)
-        self._port = listener.getsockname()[1]
-        self._task = asyncio.create_task(server.serve(sockets=[listener]), name="verser-gateway-server")
+        sockets = self._sockets or [_listener(self._host, self._port)]
+        self._host, self._port = sockets[0].getsockname()[:2]
+        self._task = asyncio.create_task(server.serve(sockets=sockets), name="verser-gateway-server")
         begun = asyncio.create_task(listening.wait(), name="verser-gateway-listening")
         try:
             await asyncio.wait([self._task, begun], return_when=asyncio.FIRST_COMPLETED)

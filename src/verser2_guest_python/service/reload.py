@@ -57,11 +57,16 @@ def require_watchfiles() -> None:
         )
 
 
-async def changes(source: SourceFilter) -> AsyncIterator[list[Path]]:
-    """The files of each change that matters, one list for changes that come together."""
+async def changes(source: SourceFilter, *, quiet_milliseconds: int = 50) -> AsyncIterator[list[Path]]:
+    """The files of each change that matters, one list for changes that come together.
+
+    They do when no more than `quiet_milliseconds` lie between them.
+    """
     from watchfiles import awatch
 
-    async for found in awatch(*source.directories, watch_filter=None, ignore_permission_denied=True):
+    async for found in awatch(
+        *source.directories, watch_filter=None, step=quiet_milliseconds, ignore_permission_denied=True
+    ):
         paths = sorted({Path(path) for _, path in found if source.matters(Path(path))})
         if paths:
             yield paths

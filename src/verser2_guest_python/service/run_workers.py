@@ -38,7 +38,7 @@ def run_workers(settings: Settings, arguments: Sequence[str]) -> int:
     """
     if sys.platform == "win32":
         raise VerserConfigurationError("--workers and --reload need a system with signals and socket pairs.")
-    source = _source(settings) if settings.workers.reload else None
+    source = watched_source(settings) if settings.workers.reload else None
     check_credentials(settings.tls)
     logs = set_up_logs(settings.log)
     # -P: what lies in the current directory does not stand in for what we import, as in the command itself
@@ -70,7 +70,8 @@ def run_workers(settings: Settings, arguments: Sequence[str]) -> int:
     return code
 
 
-def _source(settings: Settings) -> SourceFilter:
+def watched_source(settings: Settings) -> SourceFilter:
+    """What is watched; raises `VerserConfigurationError` where that cannot be done."""
     require_watchfiles()
     workers = settings.workers
     directories = workers.reload_dir or (Path.cwd(), settings.app_dir)

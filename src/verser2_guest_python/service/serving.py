@@ -31,11 +31,11 @@ class Serving:
             stop_signals,
         )
 
-    def stop(self, reason: str) -> None:
-        """Closes the Guest with a drain; once more does nothing more."""
+    def stop(self, reason: str, timeout: float | None = None) -> None:
+        """Closes the Guest with a drain, of `timeout` seconds if it is given; once more does nothing more."""
         if self._guest.state is GuestState.NEW:  # still starting: there is nothing to drain
             self._tasks[0].cancel()
-        self._tasks.append(self._loop.create_task(self._guest.close(reason), name="closing"))
+        self._tasks.append(self._loop.create_task(self._guest.close(reason, timeout), name="closing"))
 
     async def run(self, work: Coroutine[Any, Any, None]) -> int:
         """Runs `work`, which serves the Guest and returns once that is closed; returns the exit code.

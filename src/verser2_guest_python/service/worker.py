@@ -7,14 +7,16 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
 from verser2_guest_python.guest.lifecycle import GuestEvent
 from verser2_guest_python.service.worker_process import (
     BLOCKED_AT_START,
+    DETAILS,
     FAILED,
+    IMPORTED,
     REGISTERED,
     REPORT,
     TRYING,
@@ -26,6 +28,7 @@ from verser2_guest_python.service.worker_process import (
 
 _READ_BYTES: Final = 64
 _MAX_REASON_BYTES: Final = 4_000
+_MAX_DETAILS_CHARS: Final = 64_000
 
 
 class Worker:
@@ -80,6 +83,24 @@ class Worker:
         """Tells how this process is; left out while an earlier report has not left yet."""
         if not self._unsent:
             self._say(REPORT + b" " + json.dumps(report, separators=(",", ":")).encode())
+
+    def say_imported(self, names: Iterable[str]) -> None:
+        """Tells which modules a successor may import before it is needed."""
+        self._say(IMPORTED + b" " + " ".join(names).encode())
+
+    def say_details(self, text: str) -> None:
+        """Tells more of that, before it: several lines, of which the last ones are kept."""
+        self._say(DETAILS + b" " + json.dumps(text[-_MAX_DETAILS_CHARS:]).encode())
+
+    def lines(self) -> Iterator[bytes]:
+        """What the supervisor says, a line each, until it has ended. Blocks: it is for a thread."""
+        self._socket.setblocking(True)
+        with self._socket.makefile("rb") as reading:
+            try:
+                for line in reading:
+                    yield line.rstrip(b"\n")
+            except OSError:
+                return
 
     def _say(self, line: bytes) -> None:
         waits = bool(self._unsent)

@@ -1,8 +1,9 @@
 """One worker as its supervisor sees it: a process of its own, and a socket between the two.
 
-The worker says `registered ID`, `trying` (its first attempt has failed), `worn-out` and `failed SENTENCE`
-on the socket, a line each, and `report JSON` when it is asked to `report`; that it ends tells either side
-that the other is gone. Workers are spawned, never forked: they share nothing.
+The worker says `registered ID`, `trying` (its first attempt has failed), `worn-out`, `imported NAMES`,
+`details JSON` and `failed SENTENCE` on the socket, a line each, and `report JSON` when it is asked to
+`report`; what else it is told there is the business of who started it. That it ends tells either side that
+the other is gone. Workers are spawned, never forked: they share nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -28,6 +30,8 @@ WORN_OUT: Final = b"worn-out"
 FAILED: Final = b"failed"
 REPORT: Final = b"report"
 _MAX_LINE_BYTES: Final = 1 << 20
+DETAILS: Final = b"details"
+IMPORTED: Final = b"imported"
 _LAST_WORDS_SECONDS: Final = 1.0
 """For what a worker said before it ended to arrive; a child of its own may keep the socket open for ever."""
 
@@ -55,6 +59,8 @@ class WorkerProcess:
         peer_id: the id that it registers as.
         peer_ids: all the ids that it may be registered as: a handover of its own takes another.
         failure: why it failed, as it told itself; "" if it did not.
+        details: what it said of that beside the sentence: the app's traceback.
+        imported: modules that its app has imported and that its successor may import beforehand.
         was_stopped: it was told to drain, so that its end is no surprise.
         report: what it told of itself last: `metrics` and `status`; empty before.
         on_settled: called when it has registered, or has failed to at first.
@@ -68,6 +74,8 @@ class WorkerProcess:
         self.peer_id = peer_id
         self.peer_ids = {peer_id}
         self.failure = ""
+        self.details = ""
+        self.imported: tuple[str, ...] = ()
         self.was_stopped = False
         self.report: dict[str, Any] = {}
         self.state = WorkerState.STARTING
@@ -84,8 +92,10 @@ class WorkerProcess:
         )
 
     @classmethod
-    async def spawn(cls, slot: int, peer_id: str, command: Sequence[str]) -> WorkerProcess:
-        """Starts a worker; it has the environment of this process, and its own id."""
+    async def spawn(
+        cls, slot: int, peer_id: str, command: Sequence[str], *, stdin: int | None = subprocess.DEVNULL
+    ) -> WorkerProcess:
+        """Starts a worker; it has the environment of this process, and its own id. `stdin` None is ours."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         try:
@@ -96,7 +106,7 @@ class WorkerProcess:
             }
             signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_AT_START)  # inherited
             process = await asyncio.create_subprocess_exec(
-                *command, env=environment, pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL
+                *command, env=environment, pass_fds=(theirs.fileno(),), stdin=stdin
             )
         except BaseException:
             ours.close()
@@ -110,6 +120,11 @@ class WorkerProcess:
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended; `wait` says how."""
+        return self._process.returncode is not None
 
     @property
     def age_seconds(self) -> float:
@@ -142,6 +157,11 @@ class WorkerProcess:
             self.worn_out.set()
         elif word == FAILED:
             self.failure = text
+        elif word == IMPORTED:
+            self.imported = tuple(text.split())
+        elif word == DETAILS:
+            with suppress(ValueError):
+                self.details = str(json.loads(text))
         elif word == REPORT:
             self._report_asked = False
             with suppress(ValueError):
@@ -174,6 +194,11 @@ class WorkerProcess:
         finally:
             ready.cancel()
             gone.cancel()
+
+    def tell(self, line: bytes) -> None:
+        """Says a short line to it; one that is gone, or hears nothing, is told nothing."""
+        with suppress(OSError):
+            self._socket.send(line + b"\n")
 
     def stop(self) -> None:
         """Tells it to drain; told twice, it ends at once."""

@@ -1,0 +1,47 @@
+"""The app of `dev` in this very process, as with `--no-reload`, or where nothing can tell of changes.
+
+Apart from `dev_reload.py`, which can do without what is here; both look the same to `run_dev.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from verser2_guest_python.errors import VerserError
+from verser2_guest_python.guest.guest import VerserGuest
+from verser2_guest_python.service.dev_stack import DevStack
+from verser2_guest_python.service.run_guest import load_app_of
+from verser2_guest_python.service.settings import Settings
+
+
+class AppHere:
+    """The app as a Guest in this event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._guest: VerserGuest | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    async def run(self, stack: DevStack, on_settled: Callable[[], None]) -> None:
+        """Serves until `stop`; `on_settled` is called once it serves.
+
+        Raises `VerserError` when the app cannot be loaded, or does not start.
+        """
+        loaded = load_app_of(self._settings.model_copy(update={"debug": True}))
+        guest = self._guest = stack.guest(loaded.app, lifespan=self._settings.lifespan)
+        try:
+            await guest.connect()
+            on_settled()
+            await guest.serve_forever()
+        except VerserError:
+            if self._closing is None:
+                raise
+        finally:
+            await (guest.close(timeout=0.0) if self._closing is None else self._closing)
+
+    def stop(self, seconds: float) -> None:
+        """Ends the app; requests under way get so much time."""
+        if self._guest is not None and self._closing is None:
+            closing = self._guest.close("dev ends", seconds)
+            self._closing = asyncio.get_running_loop().create_task(closing, name="dev: closing")
