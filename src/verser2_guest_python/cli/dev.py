@@ -117,7 +117,7 @@ def _missing(extras: Sequence[str]) -> str:
 
 def _shown(directory: Path) -> str:
     home = Path.home()
-    return f"~/{directory.relative_to(home)}" if directory.is_relative_to(home) else str(directory)
+    return str("~" / directory.relative_to(home)) if directory.is_relative_to(home) else str(directory)
 
 
 def _line(name: str, text: str) -> str:
