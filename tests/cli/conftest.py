@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import Running, host_process, start
+from tests.cli.processes import WAIT_SECONDS, Running, host_process, start
 from tests.support.certificates import Certificates
 
 APPS = Path(__file__).parent / "apps"
@@ -57,3 +58,16 @@ def kit(stage: Stage) -> Iterator[Stage]:
 def state(tmp_path: Path) -> dict[str, str]:
     """An environment with a state directory of its own."""
     return {"XDG_STATE_HOME": str(tmp_path / "state")}
+
+
+@pytest.fixture
+def wait_for() -> Callable[[Callable[[], bool]], None]:
+    """Waits until something holds that no event tells of."""
+
+    def wait(holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not holds():
+            assert time.monotonic() < deadline, "it did not come to pass"
+            time.sleep(0.02)
+
+    return wait

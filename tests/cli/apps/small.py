@@ -18,6 +18,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] != "http":
         raise NotImplementedError
     if scope["path"] == "/block":  # an app that holds up the loop
+        print("blocking", flush=True)
         time.sleep(60)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"small"})
