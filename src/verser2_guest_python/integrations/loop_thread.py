@@ -10,7 +10,6 @@ import asyncio
 import atexit
 import contextvars
 import logging
-import os
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
@@ -23,8 +22,8 @@ from verser2_guest_python.errors import DisconnectedTargetError, VerserUsageErro
 LAST_SECONDS: Final = 5.0
 """How long each last thing may take: the farewell, tasks that were cancelled, a call after Ctrl-C."""
 
-# Windows does not interrupt a lock that is waited for: Ctrl-C is noticed between two waits.
-_WAIT_SECONDS: Final = 0.5 if os.name == "nt" else None
+# A Ctrl-C that comes just before a wait does not end it, and on Windows none does: it is noticed between two.
+_WAIT_SECONDS: Final = 0.5
 
 _LOGGER = logging.getLogger("verser2_guest_python.integrations")
 
