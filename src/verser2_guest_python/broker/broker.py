@@ -15,7 +15,7 @@ from typing import Self
 
 from verser2_guest_python.broker.body import UNSET, Body
 from verser2_guest_python.broker.changes import RouteChanges
-from verser2_guest_python.broker.delivery import Delivery
+from verser2_guest_python.broker.delivery import Deliver, Delivery
 from verser2_guest_python.broker.directory import Directory
 from verser2_guest_python.broker.keeper import Keeper
 from verser2_guest_python.broker.listeners import RouteListener
@@ -60,7 +60,7 @@ class VerserBroker(HttpMethods):
         self._options = options
         self._directory = Directory()
         self._keeper = Keeper(options, self._directory)
-        self._delivery = Delivery(options.broker_id, self._keeper, self._directory)
+        self._delivery: Deliver = Delivery(options.broker_id, self._keeper, self._directory)
         self._opener = WebSocketOpener(self._keeper, self._directory)
 
     def __repr__(self) -> str:
@@ -269,6 +269,10 @@ class VerserBroker(HttpMethods):
                 f"No answer to {request.method} {target.authority}{target.path} came within {seconds:g} s.",
                 context={"domain": target.domain},
             ) from None
+
+    def intercept(self, wrap: Callable[[Deliver], Deliver]) -> None:
+        """Puts what `wrap` makes in front of the delivery of all requests from now on: for traces."""
+        self._delivery = wrap(self._delivery)
 
     # --- WebSockets -------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Protocol
 
 from verser2_guest_python.broker.directory import Directory
 from verser2_guest_python.broker.dispatch import NotSent, dispatch, never_reached_an_app, refused_unseen
@@ -37,6 +38,20 @@ _PASSING = (
 )
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
+
+
+class Deliver(Protocol):
+    """What sends a request: a `Delivery`, or what was put in front of it."""
+
+    async def fetch(
+        self,
+        request: Request,
+        retries: int,
+        max_redirects: int,
+        timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> VerserBrokerResponse:
+        """See `Delivery.fetch`."""
 
 
 class Delivery:

@@ -24,4 +24,13 @@ HEALTH_OPTIONS: Final = (
         GROUP_HEALTH,
         Kind.FILE,
     ),
+    Option(
+        "otel",
+        "--otel",
+        "Take part in OpenTelemetry traces, sent as OTEL_… variables say; needs the extra otel.",
+        GROUP_HEALTH,
+        Kind.SWITCH,
+        default=False,
+        off_flag="--no-otel",
+    ),
 )

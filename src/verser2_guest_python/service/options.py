@@ -37,6 +37,7 @@ APP_KEYS: Final = ("app_dir", "factory", "interface", "lifespan", "debug")
 TLS_KEYS: Final = ("tls.ca_file", "tls.cert_file", "tls.key_file", "tls.pfx_file")
 LOG_KEYS: Final = ("log.level", "log.format", "log.access_log")
 HEALTH_KEYS: Final = ("health.listen", "health.socket")
+OTEL_KEY: Final = "otel"
 
 SERVE_KEYS: Final = (
     "host_url",
@@ -72,6 +73,7 @@ SERVE_KEYS: Final = (
     "workers.reload_exclude",
     *LOG_KEYS,
     *HEALTH_KEYS,
+    OTEL_KEY,
     *SOURCE_KEYS,
 )
 DEV_KEYS: Final = ("routed_domains", *APP_KEYS, *LOG_KEYS, *SOURCE_KEYS)
@@ -87,6 +89,7 @@ HOST_KEYS: Final = (
     "host.degraded_timeout",
     "session.timeout_graceful_shutdown",
     *LOG_KEYS,
+    OTEL_KEY,
     *SOURCE_KEYS,
 )
 ASK_HEALTH_KEYS: Final = (*HEALTH_KEYS, *SOURCE_KEYS)
@@ -113,6 +116,7 @@ GATEWAY_KEYS: Final = (
     "session.proxy",
     "session.exit_on_connect_failure",
     *LOG_KEYS,
+    OTEL_KEY,
     *SOURCE_KEYS,
 )
 

@@ -11,6 +11,7 @@ import os
 from importlib.metadata import version
 from typing import Any, Final
 
+from verser2_guest_python.asgi.types import ASGIApp
 from verser2_guest_python.broker.broker import VerserBroker, create_verser_broker
 from verser2_guest_python.errors import (
     ConnectFailure,
@@ -32,6 +33,8 @@ from verser2_guest_python.service.gateway_server import GatewayServer, PublicTls
 from verser2_guest_python.service.logs import Logs, set_up_logs
 from verser2_guest_python.service.settings import GatewaySettings, Settings, missing
 from verser2_guest_python.service.signals import StopSignals
+from verser2_guest_python.service.systemd import Notifier
+from verser2_guest_python.service.tracing import set_up_tracing
 
 DISTRIBUTION: Final = "verser2-guest-python"
 _PASSING: Final = frozenset({ConnectFailure.UNREACHABLE, ConnectFailure.TIMEOUT})
@@ -74,6 +77,7 @@ class _Running:
         self._logs = logs
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._notifier = Notifier.of_process()
 
     async def run(self, maps: dict[str, str]) -> int:
         settings, logs = self._settings, self._logs
@@ -81,7 +85,15 @@ class _Running:
         broker = make_broker(settings)
         access = GatewayAccessLog(logs) if settings.log.access_log else None
         gateway = make_gateway(settings.gateway, maps, broker, access)
-        server = make_server(settings.gateway, gateway, access)
+        app: ASGIApp = gateway
+        end_tracing = None
+        if settings.otel:
+            end_tracing = set_up_tracing(broker.broker_id)
+            from verser2_guest_python.integrations.otel import trace_broker, traced_app
+
+            trace_broker(broker)
+            app = traced_app(gateway)
+        server = make_server(settings.gateway, app, access)
         warn_of_credentials(settings.tls, logs)
         work = asyncio.create_task(self._serve(server, broker), name="gateway")
         signals.install()
@@ -99,12 +111,16 @@ class _Running:
             return number
         finally:
             hurry.cancel()
+            if end_tracing is not None:
+                end_tracing()
         logs.events.info("stopped", exit_code=0)
         return ExitCode.DONE
 
     def _stop(self, name: str) -> None:
         self._logs.events.info("stopping", reason=f"{name} received")
         self._stopping.set()
+        if self._notifier is not None:
+            self._notifier.stopping()
 
     async def _serve(self, server: GatewayServer, broker: VerserBroker) -> None:
         settings, logs = self._settings, self._logs
@@ -117,6 +133,8 @@ class _Running:
                     version=version(DISTRIBUTION),
                     pid=os.getpid(),
                 )
+                if self._notifier is not None:
+                    self._notifier.ready()
                 ended = asyncio.ensure_future(server.wait_ended())
                 stopping = asyncio.ensure_future(self._stopping.wait())
                 connecting = asyncio.ensure_future(self._connect(broker))
@@ -223,7 +241,7 @@ def make_gateway(
 
 
 def make_server(
-    settings: GatewaySettings, gateway: Gateway, access: GatewayAccessLog | None
+    settings: GatewaySettings, gateway: ASGIApp, access: GatewayAccessLog | None
 ) -> GatewayServer:
     """The server that the settings describe; raises `VerserUsageError` for a key without a certificate."""
     tls = None

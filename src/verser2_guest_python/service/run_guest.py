@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ from verser2_guest_python.service.serving import Serving
 from verser2_guest_python.service.settings import Settings, WorkerSettings
 from verser2_guest_python.service.signals import STOP_SIGNALS
 from verser2_guest_python.service.systemd import Notifier
+from verser2_guest_python.service.tracing import set_up_tracing
 
 if TYPE_CHECKING:
     from verser2_guest_python.service.worker import Worker
@@ -55,6 +57,12 @@ def run_guest(settings: Settings, worker: Worker | None = None) -> int:
 
 async def _run(settings: Settings, logs: Logs, worker: Worker | None) -> int:
     loaded = load_app_of(settings)
+    end_tracing = None
+    if settings.otel:
+        end_tracing = set_up_tracing(settings.guest_id)
+        from verser2_guest_python.integrations.otel import traced_app
+
+        loaded = replace(loaded, app=traced_app(loaded.app))
     guest = make_guest(settings, loaded, worker.peer_id if worker else settings.guest_id)
     access = logs.access(guest.guest_id) if settings.log.access_log else None
     watch(guest, GuestLog(logs, access))
@@ -85,6 +93,8 @@ async def _run(settings: Settings, logs: Logs, worker: Worker | None) -> int:
     )
     try:
         async with AsyncExitStack() as stack:
+            if end_tracing is not None:
+                stack.callback(end_tracing)
             if health is not None:
                 stack.callback(health.stop)
                 if worker is None:

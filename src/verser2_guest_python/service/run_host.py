@@ -32,6 +32,7 @@ from verser2_guest_python.service.settings import Settings, settings_from
 from verser2_guest_python.service.signals import StopSignals
 from verser2_guest_python.service.sources import Sources
 from verser2_guest_python.service.systemd import Notifier, counted
+from verser2_guest_python.service.tracing import set_up_tracing
 
 DISTRIBUTION: Final = "verser2-guest-python"
 POLICY_KEY: Final = "host.policy"
@@ -112,6 +113,22 @@ async def _run(
     host.on_lifecycle(HostLog(logs))
     if settings.log.access_log:
         host.on_request(HostAccessLog(logs))
+    end_tracing = None
+    if settings.otel:
+        end_tracing = set_up_tracing("verser2-host")
+        from verser2_guest_python.integrations.otel import trace_host
+
+        trace_host(host)
+    try:
+        return await _serve(host, settings, policy, logs)
+    finally:
+        if end_tracing is not None:
+            end_tracing()
+
+
+async def _serve(
+    host: VerserHost, settings: Settings, policy: Sequence[PolicyEntry] | None, logs: Logs
+) -> int:
     loop = asyncio.get_running_loop()
     told_to_stop: asyncio.Future[str] = loop.create_future()
     hurry = asyncio.Event()

@@ -203,6 +203,7 @@ class Settings(BaseSettings):
     registration_token: SecretStr | None = Field(
         default=None, description=OPTIONS["registration_token"].sentence
     )
+    otel: bool = _default("otel")
     tls: TlsSettings = TlsSettings()
     leases: LeaseSettings = LeaseSettings()
     session: SessionSettings = SessionSettings()
