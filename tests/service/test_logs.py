@@ -140,12 +140,16 @@ def access(*, as_json: bool, query: bool = False) -> tuple[AccessLog, io.StringI
 
 
 def write(
-    log: AccessLog, path: str = "/items?token=hunter2", status: int | None = 200, reason: str = ""
+    log: AccessLog,
+    path: str = "/items?token=hunter2",
+    status: int | None = 200,
+    reason: str = "",
+    method: str = "GET",
 ) -> None:
     log.write(
         request_id="broker-a-1",
         source_id="broker-a",
-        method="GET",
+        method=method,
         path=path,
         status=status,
         duration_ms=1.25,
@@ -180,6 +184,12 @@ def test_an_access_line_on_a_terminal() -> None:
     assert stream.getvalue() == (
         "22:13:20.250Z request 200 GET    /items                           1.2 ms      13 B  broker-a-1\n"
     )
+
+
+def test_a_long_method_keeps_its_distance_from_the_path() -> None:
+    log, stream = access(as_json=False)
+    write(log, "/chat", 101, method="WEBSOCKET")
+    assert "request 101 WEBSOCKET /chat " in stream.getvalue()
 
 
 def test_a_request_without_an_answer_says_why() -> None:

@@ -123,7 +123,10 @@ def test_a_project_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
             r"toml:3: there is no setting 'acces_log' in \[log\]: did you mean 'access_log'\?",
         ),
         ("guest-id = 'a'", "toml:1: .*did you mean 'guest_id'?"),
-        ("limit_concurrency = 5", r"toml:1: .*did you mean 'limit_concurrency' in \[leases\]\?"),
+        (
+            "limit_concurrency = 5",
+            r"toml:1: .*did you mean 'limit_concurrency' in \[leases\] or \[gateway\]\?",
+        ),
         ("[tls]\nguest_id = 'a'", "toml:2: .*did you mean 'guest_id' at the top of the file"),
         ("[lease]\nlimit_concurrency = 5", r"toml:1: there is no setting or group 'lease': .*'leases'\?"),
         ("\n[zzz]", "toml:2: .*'zzz'; `verser2-guest config show` lists"),

@@ -87,7 +87,9 @@ class AccessLog:
         sender = request_id if request_id.startswith(source_id) else f"{source_id} {request_id}"
         tail = f"{duration(duration_ms):>8} {size(bytes_out):>9}  {safe(sender)}"
         head = f"{line_start(paint, stamp, self._who)} {paint('request'.ljust(LEVEL_WIDTH), BLUE)}"
-        what = f"{paint(code, *status_colours(status))} {paint(safe(method).ljust(_METHOD_WIDTH), BOLD)}"
+        what = (
+            f"{paint(code, *status_colours(status))} {paint(f'{safe(method)} '.ljust(_METHOD_WIDTH), BOLD)}"
+        )
         why = f"  {paint(safe(reason), RED)}" if reason else ""
         self._sink.write(f"{head} {what}{safe(path).ljust(_PATH_WIDTH)} {paint(tail, DIM)}{why}")
 

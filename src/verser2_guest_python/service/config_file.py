@@ -152,6 +152,13 @@ def _hint(group: str, name: str) -> str:
             there, _, meant = known[near[0]].rpartition(".")
             if there == group:
                 return f": did you mean {meant!r}?"
-            where = f"in [{there}]" if there else "at the top of the file, before the first [table]"
+            groups_of_it = [
+                f"[{key.rpartition('.')[0]}]" for key in SETTING_KEYS if key.endswith(f".{meant}")
+            ]
+            where = (
+                f"in {' or '.join(groups_of_it)}"
+                if there
+                else "at the top of the file, before the first [table]"
+            )
             return f": did you mean {meant!r} {where}?"
     return "; `verser2-guest config show` lists all that there are."
