@@ -120,14 +120,18 @@ async def _run(
 
         trace_host(host)
     try:
-        return await _serve(host, settings, policy, logs)
+        return await _serve(host, given, settings, policy, logs)
     finally:
         if end_tracing is not None:
             end_tracing()
 
 
 async def _serve(
-    host: VerserHost, settings: Settings, policy: Sequence[PolicyEntry] | None, logs: Logs
+    host: VerserHost,
+    given: Mapping[str, Any],
+    settings: Settings,
+    policy: Sequence[PolicyEntry] | None,
+    logs: Logs,
 ) -> int:
     loop = asyncio.get_running_loop()
     told_to_stop: asyncio.Future[str] = loop.create_future()
