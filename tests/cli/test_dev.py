@@ -86,7 +86,9 @@ def test_nobody_without_a_certificate_of_ours_gets_in(state: dict[str, str]) -> 
     with dev(state, PLAIN) as one:
         one.printed("Ctrl-C")
         without_ours = one.peer()[:4]
-        fails(60, "certificate", arguments=("broker", "get", "small.localhost/", *without_ours), env=state)
+        fails(
+            60, "--tls-cert-file", arguments=("broker", "get", "small.localhost/", *without_ours), env=state
+        )
 
 
 def test_mistakes(state: dict[str, str]) -> None:

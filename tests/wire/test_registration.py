@@ -193,6 +193,21 @@ def test_2_an_answer_without_sense_is_a_protocol_error(status: int, answer: byte
         parse_registration_answer(status, answer)
 
 
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        (404, b"<html>"),
+        (405, b""),
+        (403, b"Forbidden"),
+        (200, b"<!doctype html>"),
+        (404, b'{"detail":"Not Found"}'),
+    ],
+)
+def test_what_another_site_answers_is_told_as_such(status: int, answer: bytes) -> None:
+    with pytest.raises(VerserProtocolError, match=f"not a Verser Host.*HTTP {status}"):
+        parse_registration_answer(status, answer)
+
+
 def test_a_reason_from_the_host_is_safe_to_show() -> None:
     answer = json.dumps({"status": "closed", "reason": "no\r\n\x1b[31mred" + "x" * 5_000}).encode()
     with pytest.raises(AuthorizationDeniedError) as caught:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -19,6 +20,7 @@ from verser2_guest_python.errors import VerserError
 from verser2_guest_python.service.exit_codes import ExitCode, exit_code
 
 PROGRAM_NAME: Final = "verser2-guest"
+_ARGUMENT: Final = re.compile(r"\btls_(?:ca|cert|key|pfx)_file\b")
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 _EPILOG: Final = """\
@@ -84,7 +86,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code)
     except VerserError as error:
-        return _fail(error.message, exit_code(error))
+        return _fail(_with_flags(error.message), exit_code(error))
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
     except OSError as error:
@@ -102,6 +104,11 @@ def _fail(sentence: str, code: int) -> int:
 def _prefix() -> str:
     colour = sys.stderr is not None and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     return click.style(f"{PROGRAM_NAME}:", fg="red", bold=True) if colour else f"{PROGRAM_NAME}:"
+
+
+def _with_flags(sentence: str) -> str:
+    """Hints of the library name its arguments; here they are options."""
+    return _ARGUMENT.sub(lambda found: f"--{found[0].replace('_', '-')}", sentence)
 
 
 def _ended(sentence: str) -> str:

@@ -76,7 +76,15 @@ SERVE_KEYS: Final = (
     OTEL_KEY,
     *SOURCE_KEYS,
 )
-DEV_KEYS: Final = ("routed_domains", *APP_KEYS, *LOG_KEYS, *SOURCE_KEYS)
+DEV_KEYS: Final = (
+    "routed_domains",
+    *APP_KEYS,
+    "workers.reload_dir",
+    "workers.reload_include",
+    "workers.reload_exclude",
+    *LOG_KEYS,
+    *SOURCE_KEYS,
+)
 HOST_KEYS: Final = (
     "host.address",
     "host.port",

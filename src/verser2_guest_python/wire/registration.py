@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from verser2_guest_python.errors import InvalidRegistrationError, VerserError
+from verser2_guest_python.errors import InvalidRegistrationError, VerserError, VerserProtocolError
 
 from .domains import is_domain, normalize_domain
 from .errors_wire import refusal_of
@@ -23,6 +23,7 @@ from .routes import Registered, Route, read_registered, routes_json
 GUEST: Final = "guest"
 BROKER: Final = "broker"
 
+_HOST_STATUSES: Final = frozenset({200, 403, 502})
 _PEER_ID: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 
@@ -103,10 +104,25 @@ def parse_registration_answer(status: int, body: bytes) -> Registered:
         VerserProtocolError: the answer makes no sense.
     """
     what = f"The answer to the registration (HTTP {status})"
-    values = parse_object(body, what)
+    try:
+        values = parse_object(body, what)
+    except VerserProtocolError as error:
+        if body.lstrip().startswith(b"{"):
+            raise
+        raise _no_host(status) from error
+    if status not in _HOST_STATUSES and values.keys().isdisjoint(("status", "error")):
+        raise _no_host(status)
     if status == 200 and values.get("status") == "registered":
         return read_registered(values, what)
     raise refusal_of(status, values)
+
+
+def _no_host(status: int) -> VerserProtocolError:
+    """Any web site that speaks HTTP/2 lets a peer in so far."""
+    return VerserProtocolError(
+        f"This is not a Verser Host: it answered the registration with HTTP {status}, as some other site "
+        "would. Check the name and the port in the Host's URL."
+    )
 
 
 def is_peer_id(text: str) -> bool:
