@@ -13,6 +13,7 @@ from typing import Any, Final
 
 LINGER_SECONDS: Final = 2.0
 LINGER_BYTES: Final = 16 << 20
+_HELD_BYTES: Final = 16_384
 _LONGER: Final = 1.25
 
 
@@ -59,6 +60,8 @@ class ReadingClient:
 class PoliteTransport:
     """A transport whose `close` lets a client that is still sending read its answer first.
 
+    What is written in one turn of the loop, head and body of a short answer, leaves in one piece.
+
     Args:
         transport: The transport itself.
         reading: What watches the client.
@@ -78,6 +81,8 @@ class PoliteTransport:
         self._reading = reading
         self._is_sending = is_sending
         self._left = LINGER_BYTES
+        self._held: list[bytes] = []
+        self._held_bytes = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
@@ -86,13 +91,29 @@ class PoliteTransport:
         return self.lingering or self.real.is_closing()
 
     def write(self, data: bytes) -> None:
-        if not self.lingering:
-            self.real.write(data)
+        if self.lingering:
+            return
+        if not self._held:
+            self._loop.call_soon(self.flush)
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if self._held_bytes >= _HELD_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hands on what was written in this turn."""
+        if self._held:
+            data = b"".join(self._held)
+            self._held.clear()
+            self._held_bytes = 0
+            if not self.real.is_closing():
+                self.real.write(data)
 
     def close(self) -> None:
         """Nothing more is written. What still comes is dropped, for a while and up to a limit."""
         if self.is_closing():
             return
+        self.flush()
         self._reading.watch()
         if not self._is_sending():
             self.real.close()

@@ -92,7 +92,9 @@ class GatewayHttpProtocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         self._head_came()
-        self.transport = cast("PoliteTransport", self.transport).real
+        polite = cast("PoliteTransport", self.transport)
+        polite.flush()
+        self.transport = polite.real
         super().handle_websocket_upgrade()
 
     # --- Bytes ----------------------------------------------------------------------------
