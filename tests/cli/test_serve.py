@@ -187,6 +187,7 @@ def test_it_serves_until_a_signal(stage: Stage, spelling: tuple[str, ...], numbe
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
     assert re.fullmatch(r"broker-[0-9a-f]+-1", line.pop("request_id")[:])
     assert line.pop("source_id").startswith("broker-")
+    assert re.fullmatch(r"[0-9a-f]{8}", line.pop("session_id"))
     assert line == {
         "level": "info",
         "event": "request",

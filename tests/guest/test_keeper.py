@@ -161,23 +161,23 @@ async def test_the_life_of_a_guest_in_events(certs: Certificates, tmp_path: Any)
         events = Events(guest)
         guest.on_lifecycle(lambda event: 1 / 0)  # somebody else's listener is broken
         await guest.connect()
+        session_id = events.all[-1].fields["session_id"]
+        registered = {"host": url, "guest_id": GUEST_ID, "domains": f"{DOMAIN}, b.local.test"}
         assert [(event.type, dict(event.fields)) for event in events.all] == [
             ("connected", {"host": url, "guest_id": GUEST_ID}),
-            (
-                "registered",
-                {"host": url, "guest_id": GUEST_ID, "domains": f"{DOMAIN}, b.local.test"},
-            ),
+            ("registered", registered | {"session_id": session_id}),
         ]
         events.all.clear()
         async with broker_at(host, certs) as broker:
             await (await broker.get(f"http://{DOMAIN}/x")).read()
-            await events.wait("request-completed")
+            assert (await events.wait("request-completed")).fields["session_id"] == session_id
             assert events.types == ["request-started", "request-completed"]
         await guest.revoke_routes(["b.local.test"])
         assert dict((await events.wait("route-revoked")).fields) == {"domain": "b.local.test"}
         events.all.clear()
     lost, again = await events.wait("disconnected"), await events.wait("reconnecting", 2)
-    assert set(lost.fields) == {"reason", "host", "guest_id"}
+    assert set(lost.fields) == {"reason", "host", "guest_id", "session_id"}
+    assert lost.fields["session_id"] == session_id
     assert events.all[events.types.index("disconnected") + 1].type == "reconnecting"
     assert set(again.fields) == {"delay_seconds", "attempt", "reason", "cause", "host"}
     assert again.fields["attempt"] == 2

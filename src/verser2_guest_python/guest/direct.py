@@ -36,6 +36,7 @@ class _Buffered:
     def __init__(self, head: RequestHead, body: bytes, limit: int) -> None:
         self.head = head
         self.bound = True  # the caller is this process
+        self.session_id = ""
         self.received = 0
         self.at_end = False
         self.disconnected = False

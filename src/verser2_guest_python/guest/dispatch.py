@@ -39,6 +39,7 @@ class RequestExchange(HttpExchange, Protocol):
     head: RequestHead
     received: int
     bound: bool  # whether `head.source_id` is known to be right
+    session_id: str  # "" where there is none
 
     def refuse(self, message: str, code: str = ..., **context: str) -> Awaitable[None] | None:
         """An error instead of a response."""
@@ -108,6 +109,7 @@ class Dispatcher:
                 begun = cycle if cycle is not None and cycle.phase in (_COMPLETE, _CUT) else None
                 listeners.tell(
                     "request-completed",
+                    session_id=exchange.session_id,
                     request_id=head.request_id,
                     source_id=head.source_id,
                     method=head.method,

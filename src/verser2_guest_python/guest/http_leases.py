@@ -214,7 +214,8 @@ class HttpLeases:
         self._demand.turned_active(monotonic(), bool(self._idle) or self._any_accepted())
         length = head.headers.get("content-length", "")
         expected = int(length[:20]) if length.isascii() and length.isdigit() else None
-        lease = Lease(stream, head, rest, expected, self._guest_session.binds_brokers)
+        session = self._guest_session
+        lease = Lease(stream, head, rest, expected, session.binds_brokers, session.session_id)
         self._tasks[stream.id] = self._session.loop.create_task(self._serve(lease))
         self._fill()
 

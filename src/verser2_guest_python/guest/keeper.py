@@ -154,7 +154,13 @@ class Keeper:
         self._chances.registered = True
         self._taken_warned = False
         self._reported = ""
-        listeners.tell("registered", host=address.url, guest_id=peer_id, domains=", ".join(domains))
+        listeners.tell(
+            "registered",
+            host=address.url,
+            guest_id=peer_id,
+            session_id=guest_session.session_id,
+            domains=", ".join(domains),
+        )
         if self._renewal is not None:
             guest_session.give_up(self._renewal, "renewal")  # it was asked for while this one was dialled
 
@@ -184,7 +190,11 @@ class Keeper:
     def _lost(self, session: GuestSession, reason: str) -> None:
         self._hosts.lost(session.address)
         self._listeners.tell(
-            "disconnected", reason=reason, host=session.address.url, guest_id=session.peer_id
+            "disconnected",
+            reason=reason,
+            host=session.address.url,
+            guest_id=session.peer_id,
+            session_id=session.session_id,
         )
         self._retire(session, drain=False)
         self.current = None

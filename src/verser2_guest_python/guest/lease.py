@@ -22,17 +22,35 @@ class Lease:
         stream: The lease's stream.
         head: The request's envelope head.
         received: Bytes of request body that the app has read.
+        session_id: The session that it is on, as logs call it.
         bound: Whether the Host vouches for the Broker that the head names (protocol.md §14).
     """
 
-    __slots__ = ("_expected", "_first", "_reading", "at_end", "bound", "head", "received", "stream")
+    __slots__ = (
+        "_expected",
+        "_first",
+        "_reading",
+        "at_end",
+        "bound",
+        "head",
+        "received",
+        "session_id",
+        "stream",
+    )
 
     def __init__(
-        self, stream: Stream, head: RequestHead, first: bytes, expected: int | None, bound: bool
+        self,
+        stream: Stream,
+        head: RequestHead,
+        first: bytes,
+        expected: int | None,
+        bound: bool,
+        session_id: str,
     ) -> None:
         self.stream = stream
         self.head = head
         self.bound = bound
+        self.session_id = session_id
         self.received = 0
         self._first = first  # body bytes that came in the frame of the head
         self._expected = expected

@@ -46,14 +46,14 @@ class GuestEvent:
     `fields` by type:
 
     - connected: `host` (URL), `guest_id` (as it will register, `GUEST_ID~2` after a handover)
-    - registered: these and `domains` (with commas)
-    - disconnected: `reason`, `host`, `guest_id`; not told of a session that was handed over
+    - registered: these, `session_id` (made up here) and `domains` (with commas)
+    - disconnected: `reason`, `host`, `guest_id`, `session_id`; not told of a session that was handed over
     - reconnecting, before each attempt but the first: `delay_seconds`, `attempt` (from 1 in each outage),
       `reason` (why the session or the last attempt ended), `cause` (the same as one of `Cause`), `host`
       (the first to be dialled)
     - request-started: `request_id`, `source_id`, `method`, `path`
-    - request-completed: these and `status`, `duration_ms`, `bytes_in`, `bytes_out`, `reason` (None when
-      all went well)
+    - request-completed: these, `session_id` and `status`, `duration_ms`, `bytes_in`, `bytes_out`, `reason`
+      (None when all went well)
     - route-revoked: `domain`
     - draining: `reason`
     - error, a refusal that would have been final before the first registration, told once until it

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from dataclasses import dataclass
 
 from verser2_guest_python.errors import RevocationFailedError, VerserError
@@ -57,6 +58,7 @@ class GuestSession:
         session: The HTTP/2 session.
         address: The Host that it is with.
         peer_id: The id that is registered on it.
+        session_id: What logs call it; made up here, the Host does not know it.
         extensions: What the Host announced (protocol.md §14).
         binds_brokers: Whether the Host knows who a request came from: those of §14 do.
         registered_at: When it was, by the loop's clock; 0.0 before.
@@ -77,6 +79,7 @@ class GuestSession:
         loop = session.loop
         self.session = session
         self.peer_id = peer_id
+        self.session_id = secrets.token_hex(4)
         self.over: asyncio.Future[str] = loop.create_future()
         self.extensions: frozenset[str] = frozenset()
         self.binds_brokers = False

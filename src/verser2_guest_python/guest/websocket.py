@@ -47,10 +47,12 @@ class GuestWebSocket:
         *,
         calls: Calls,
         guest_id: str,
+        session_id: str,
         extended: bool,
     ) -> None:
         self.stream = stream
         self.opening = opening
+        self.session_id = session_id
         self.received_bytes = 0
         self.sent_bytes = 0
         self._calls = calls
@@ -195,6 +197,7 @@ async def serve_websocket(dispatcher: Dispatcher, socket: GuestWebSocket) -> Non
     if listeners:
         listeners.tell(
             "request-completed",
+            session_id=socket.session_id,
             request_id=request_id,
             source_id="",
             method="WEBSOCKET",

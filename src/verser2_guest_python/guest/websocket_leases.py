@@ -126,6 +126,7 @@ class WebSocketLeases:
             parser,
             calls=self._calls,
             guest_id=guest_session.dispatcher.guest_id,
+            session_id=guest_session.session_id,
             extended=WS_HEADERS in guest_session.extensions,
         )
         task = self._session.loop.create_task(self._serve(socket))

@@ -27,7 +27,8 @@ from verser2_guest_python.errors import (
 from verser2_guest_python.service.broker_notes import Notes
 from verser2_guest_python.service.broker_redirect import REDIRECTS, following
 from verser2_guest_python.service.broker_request import Call
-from verser2_guest_python.service.broker_trace import Trace, masked_url
+from verser2_guest_python.service.broker_trace import Trace
+from verser2_guest_python.service.masking import masked_url
 from verser2_guest_python.service.transfer_progress import Progress
 
 if TYPE_CHECKING:

@@ -1,48 +1,19 @@
 """What `-v` shows of a request and its answer: heads as they go and come, times, and no secrets.
 
-Apart because what is shown gets pasted into reports: everything that looks like a credential is masked,
-here and nowhere else.
+Apart because what is shown gets pasted into reports: everything that looks like a credential is masked.
 """
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from verser2_guest_python.service.broker_notes import Notes
+from verser2_guest_python.service.masking import masked_header, masked_url
 from verser2_guest_python.service.text import duration, size
 
 if TYPE_CHECKING:
     from verser2_guest_python.broker.response import VerserBrokerResponse
     from verser2_guest_python.service.broker_request import Header
-
-MASK: Final = "***"
-_WORDS: Final = "token|secret|passw|api[-_]?key|credential|signature|session"
-_SECRET_HEADER: Final = re.compile(rf"^(?:proxy-)?authorization$|cookie|^x-auth|{_WORDS}", re.IGNORECASE)
-_SECRET_QUERY: Final = re.compile(
-    rf"([?&;](?:[^=&;#]*(?:{_WORDS})[^=&;#]*|auth|sig|key|code|user|pw|pwd)=)[^&;#]+", re.IGNORECASE
-)
-_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]*(?= )")
-_URL_HEADERS: Final = frozenset({"location", "content-location", "referer"})
-
-
-def masked_url(url: str) -> str:
-    """A URL or a path whose query tells no secret."""
-    return _SECRET_QUERY.sub(rf"\1{MASK}", url)
-
-
-def masked_header(name: str, value: str) -> str:
-    """The value of a header, or as much of it as may be seen: a scheme, the name of a cookie."""
-    name = name.lower()
-    if name == "set-cookie":
-        cookie, semicolon, attributes = value.partition(";")
-        return f"{cookie.partition('=')[0]}={MASK}{semicolon}{attributes}"
-    if name.endswith("authorization"):
-        scheme = _SCHEME.match(value)
-        return f"{scheme[0]} {MASK}" if scheme else MASK
-    if _SECRET_HEADER.search(name):
-        return MASK
-    return masked_url(value) if name in _URL_HEADERS else value
 
 
 class Trace:

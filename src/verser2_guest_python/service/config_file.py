@@ -6,7 +6,6 @@ the directory of that file, wherever the program is started; `${VAR}` is not exp
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -107,6 +106,8 @@ def _file(path: Path) -> ConfigFile | None:
         return None  # whatever else may be wrong with it
     if len(content) > MAX_FILE_BYTES:
         raise VerserConfigurationError(f"{path} is too large for a file of settings: {len(content):,} bytes.")
+    import tomllib  # only where there is a file: most calls of `broker` meet none
+
     try:
         text = content.decode("utf-8-sig")
         values: Any = tomllib.loads(text)

@@ -17,10 +17,10 @@ from pydantic import SecretStr, ValidationError
 
 from verser2_guest_python.errors import VerserError
 from verser2_guest_python.service.environment import Found
+from verser2_guest_python.service.masking import MASK
 from verser2_guest_python.service.settings import Settings, misfits, setting_keys
 from verser2_guest_python.service.sources import Sources
 
-MASK: Final = "***"
 DEFAULT: Final = "default"
 _USER_OF_URL: Final = re.compile(r"(?<=://)[^/@]*@")
 _SECRET_NAME: Final = re.compile(r"password|secret|token|credential", re.IGNORECASE)

@@ -1,17 +1,17 @@
 """Access lines of the gateway: one for each request and WebSocket, seen from outside.
 
 Apart from `access_log.py`, which tells what a Guest saw: here there are clients and names, and requests that
-never came to an app. The query is left out: people put credentials there.
+never came to an app.
 """
 
 from __future__ import annotations
 
 from json.encoder import encode_basestring_ascii as _quoted
-from typing import Final
+from typing import Any, Final
 
 from verser2_guest_python.integrations.gateway import GatewayRecord
-from verser2_guest_python.service.access_log import status_colours
-from verser2_guest_python.service.log_line import BLUE, BOLD, DIM, LEVEL_WIDTH, RED, line_start
+from verser2_guest_python.service.access_log import log_request, status_colours
+from verser2_guest_python.service.log_line import BLUE, BOLD, DIM, LEVEL_WIDTH, RED, line_start, logfmt_line
 from verser2_guest_python.service.logs import Logs
 from verser2_guest_python.service.text import duration, safe, size
 
@@ -25,10 +25,21 @@ class GatewayAccessLog:
 
     def __init__(self, logs: Logs) -> None:
         self._logs = logs
+        self._rules = logs.access_rules()
+        self._logger = logs.access_logger
 
     def __call__(self, record: GatewayRecord) -> None:
-        path = record.path.partition("?")[0][:_MAX_PATH_CHARS]
+        path = self._rules.path_of(record.path, record.status, record.reason)
+        if path is None:
+            return
+        path = path[:_MAX_PATH_CHARS]
+        if self._logger is not None:
+            log_request(self._logger, _fields(record, path))
+            return
         stamp = self._logs.clock.stamp()
+        if self._logs.form == "logfmt":
+            self._logs.sink.write(logfmt_line(stamp, "info", _event(record), _fields(record, path), ""))
+            return
         self._logs.sink.write(
             _json(record, path, stamp) if self._logs.is_json else self._console(record, path, stamp)
         )
@@ -54,7 +65,7 @@ def _json(record: GatewayRecord, path: str, stamp: str) -> str:
     closed = "" if record.close_code is None else f',"close_code":{record.close_code}'
     reason = f',"reason":{_quoted(record.reason)}' if record.reason else ""
     return (
-        f'{{"time":"{stamp}","level":"info","event":"{"websocket" if record.websocket else "request"}",'
+        f'{{"time":"{stamp}","level":"info","event":"{_event(record)}",'
         f'"client":{_quoted(record.client)},"method":{_quoted(record.method)},'
         f'"host":{_quoted(record.name)},"path":{_quoted(path)},"status":{record.status},'
         f'"duration_ms":{record.duration_ms:.3f},"first_byte_ms":{first},'
@@ -62,3 +73,29 @@ def _json(record: GatewayRecord, path: str, stamp: str) -> str:
         f'"domain":{_quoted(record.domain)},"target_id":{_quoted(record.target_id)},'
         f'"request_id":{_quoted(record.request_id)}{closed}{reason}}}'
     )
+
+
+def _event(record: GatewayRecord) -> str:
+    return "websocket" if record.websocket else "request"
+
+
+def _fields(record: GatewayRecord, path: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "client": record.client,
+        "method": record.method,
+        "host": record.name,
+        "path": path,
+        "status": record.status,
+        "duration_ms": round(record.duration_ms, 3),
+        "first_byte_ms": record.first_byte_ms,
+        "bytes_in": record.bytes_in,
+        "bytes_out": record.bytes_out,
+        "domain": record.domain,
+        "target_id": record.target_id,
+        "request_id": record.request_id,
+    }
+    if record.close_code is not None:
+        fields["close_code"] = record.close_code
+    if record.reason:
+        fields["reason"] = record.reason
+    return fields

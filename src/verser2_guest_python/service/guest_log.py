@@ -106,4 +106,5 @@ def _write(access: AccessLog, event: GuestEvent) -> None:
         bytes_in=int(fields["bytes_in"] or 0),
         bytes_out=int(fields["bytes_out"] or 0),
         reason=str(fields["reason"] or ""),
+        session_id=str(fields.get("session_id") or ""),
     )

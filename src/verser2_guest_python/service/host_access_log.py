@@ -10,8 +10,8 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final
 
 from verser2_guest_python.host.events import RequestRecord
-from verser2_guest_python.service.access_log import status_colours
-from verser2_guest_python.service.log_line import BLUE, BOLD, DIM, LEVEL_WIDTH, RED, line_start
+from verser2_guest_python.service.access_log import log_request, status_colours
+from verser2_guest_python.service.log_line import BLUE, BOLD, DIM, LEVEL_WIDTH, RED, line_start, logfmt_line
 from verser2_guest_python.service.logs import Logs
 from verser2_guest_python.service.text import duration, safe, size
 
@@ -21,16 +21,41 @@ _SHOWN_WAIT_MS: Final = 1.0
 
 
 class HostAccessLog:
-    """A listener for `VerserHost.on_request`. The query of a path is left out: people put secrets there."""
+    """A listener for `VerserHost.on_request`."""
 
     def __init__(self, logs: Logs) -> None:
         self._logs = logs
+        self._rules = logs.access_rules()
+        self._logger = logs.access_logger
 
     def __call__(self, record: RequestRecord) -> None:
-        path = record.path.partition("?")[0]
+        path = self._rules.path_of(record.path, record.status, record.error)
+        if path is None:
+            return
         stamp = self._logs.clock.stamp()
         wait_ms = record.queued_seconds * 1000
         duration_ms = record.seconds * 1000
+        if self._logger is not None or self._logs.form == "logfmt":
+            fields = {
+                "request_id": record.request_id,
+                "source_id": record.source_id,
+                "target_id": record.target_id,
+                "domain": record.domain,
+                "method": record.method,
+                "path": path,
+                "status": record.status,
+                "duration_ms": round(duration_ms, 3),
+                "lease_wait_ms": round(wait_ms, 3),
+                "bytes_in": record.bytes_in,
+                "bytes_out": record.bytes_out,
+            }
+            if record.error:
+                fields["reason"] = record.error
+            if self._logger is not None:
+                log_request(self._logger, fields)
+            else:
+                self._logs.sink.write(logfmt_line(stamp, "info", "request", fields, ""))
+            return
         if self._logs.is_json:
             domain = "null" if record.domain is None else _quoted(record.domain)
             error = f',"reason":{_quoted(record.error)}' if record.error else ""

@@ -1,4 +1,4 @@
-"""One line of log: the clock, the look on a terminal, the stream that it goes to.
+"""One line of log: the clock, and the look in each of the three forms: for eyes, as JSON, as logfmt.
 
 Apart from `logs.py` because access lines are made here without structlog, once a request, and must
 cost little.
@@ -6,13 +6,17 @@ cost little.
 
 from __future__ import annotations
 
+import json
+import math
 import os
-import sys
+import re
 import time
-from collections.abc import Callable
-from typing import Final, TextIO
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
 
-from verser2_guest_python.service.text import safe, shown
+from verser2_guest_python.service.text import indented, safe, shown
+
+Form = Literal["console", "json", "logfmt"]
 
 _RESET: Final = "\x1b[0m"
 DIM: Final = "2"
@@ -42,28 +46,6 @@ class Clock:
             self._second = second
             self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._prefix}.{int((now - second) * 1000):03d}Z"
-
-
-class LineSink:
-    """Where lines go. A stream that can no longer be written to costs lines, never the process."""
-
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = sys.stderr if stream is None else stream
-        self.dropped = 0
-
-    def write(self, line: str) -> None:
-        try:
-            self._stream.write(line + "\n")
-            self._stream.flush()
-        except (OSError, ValueError, AttributeError):  # gone, closed, or never there (`2>&-`)
-            self.dropped += 1
-
-    @property
-    def is_terminal(self) -> bool:
-        try:
-            return self._stream.isatty()
-        except (ValueError, AttributeError):
-            return False
 
 
 class Paint:
@@ -103,3 +85,58 @@ def console_line(
     tail = " ".join(f"{paint(safe(name) + '=', DIM)}{shown(value)}" for name, value in fields.items())
     text = safe(event)
     return head + (f"{paint(text.ljust(EVENT_WIDTH), BOLD)} {tail}" if tail else paint(text, BOLD))
+
+
+def json_line(stamp: str, level: str, event: str, fields: Mapping[str, Any], trace: str) -> str:
+    """One JSON object: `time`, `level`, `event`, then the fields, then `exception`."""
+    line: dict[str, Any] = {"time": stamp, "level": level, "event": event, **fields}
+    if trace:
+        line["exception"] = trace
+    try:
+        return json.dumps(line, default=str, separators=(",", ":"), allow_nan=False)
+    except ValueError:  # a number that JSON cannot say, or a circle
+        plain = {name: value if _is_plain(value) else str(value) for name, value in line.items()}
+        return json.dumps(plain, separators=(",", ":"))
+
+
+def _is_plain(value: object) -> bool:
+    return math.isfinite(value) if isinstance(value, float) else value is None or isinstance(value, str | int)
+
+
+def logfmt_line(stamp: str, level: str, event: str, fields: Mapping[str, Any], trace: str) -> str:
+    """`time=… level=info event=registered guest_id=guest-a`: the same fields, in one line."""
+    parts = [f"time={stamp} level={level} event={logfmt_value(event)}"]
+    parts += [
+        f"{_NOT_IN_A_NAME.sub('_', name) or '_'}={logfmt_value(value)}" for name, value in fields.items()
+    ]
+    if trace:
+        parts.append(f"exception={logfmt_value(trace)}")
+    return " ".join(parts)
+
+
+_NOT_IN_A_NAME: Final = re.compile(r"[^\w.-]", re.ASCII)
+_BARE: Final = re.compile(r"""[^\s"=\\]+""")
+
+
+def logfmt_value(value: object) -> str:
+    """A value behind its name: in quotes, as JSON has them, where its end could not be seen otherwise."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.3f}".rstrip("0").rstrip(".")
+    if isinstance(value, list | tuple | set | frozenset):
+        value = ",".join(str(entry) for entry in value)
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    if _BARE.fullmatch(text) and text.isprintable():
+        return text
+    return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def console_block(
+    paint: Paint, stamp: str, level: str, event: str, fields: dict[str, object], trace: str, *, who: str = ""
+) -> str:
+    """A line for eyes, and below it what a traceback says, set off."""
+    line = console_line(paint, stamp, level, event, fields, who=who)
+    return f"{line}\n{indented(trace)}" if trace else line

@@ -12,7 +12,6 @@ from verser2_guest_python.service.option import (
     GROUP_APP,
     GROUP_HOST,
     GROUP_LEASES,
-    GROUP_LOG,
     GROUP_SESSION,
     GROUP_TLS,
     GROUP_WORKERS,
@@ -20,8 +19,6 @@ from verser2_guest_python.service.option import (
     Option,
 )
 
-LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
-LOG_FORMATS: Final = ("auto", "console", "json")
 LIFESPAN_MODES: Final = ("auto", "on", "off")
 INTERFACES: Final = ("auto", "asgi3", "asgi2", "wsgi")
 _MIB: Final = 1 << 20
@@ -341,30 +338,5 @@ OPTION_TABLE: Final = (
         metavar="GLOB",
         default=(),
         repeatable=True,
-    ),
-    Option(
-        "log.level",
-        "--log-level",
-        "How much is logged.",
-        GROUP_LOG,
-        default="info",
-        choices=LOG_LEVELS,
-    ),
-    Option(
-        "log.format",
-        "--log-format",
-        "auto is console on a terminal, else json: one object a line.",
-        GROUP_LOG,
-        default="auto",
-        choices=LOG_FORMATS,
-    ),
-    Option(
-        "log.access_log",
-        "--access-log",
-        "One line for each request.",
-        GROUP_LOG,
-        Kind.SWITCH,
-        default=True,
-        off_flag="--no-access-log",
     ),
 )

@@ -14,6 +14,7 @@ from typing import Final
 from verser2_guest_python.service.gateway_options import GATEWAY_OPTIONS
 from verser2_guest_python.service.health_options import HEALTH_OPTIONS
 from verser2_guest_python.service.host_options import HOST_OPTIONS
+from verser2_guest_python.service.log_options import LOG_OPTIONS
 from verser2_guest_python.service.option import Option
 from verser2_guest_python.service.option_table import OPTION_TABLE
 from verser2_guest_python.service.source_options import SOURCE_OPTIONS
@@ -21,7 +22,14 @@ from verser2_guest_python.service.source_options import SOURCE_OPTIONS
 OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
     {
         option.key: option
-        for option in (*OPTION_TABLE, *HEALTH_OPTIONS, *HOST_OPTIONS, *GATEWAY_OPTIONS, *SOURCE_OPTIONS)
+        for option in (
+            *OPTION_TABLE,
+            *LOG_OPTIONS,
+            *HEALTH_OPTIONS,
+            *HOST_OPTIONS,
+            *GATEWAY_OPTIONS,
+            *SOURCE_OPTIONS,
+        )
     }
 )
 
@@ -35,7 +43,14 @@ SETTING_KEYS: Final = frozenset(OPTIONS) - frozenset(SOURCE_KEYS) | _NEVER_OPTIO
 
 APP_KEYS: Final = ("app_dir", "factory", "interface", "lifespan", "debug")
 TLS_KEYS: Final = ("tls.ca_file", "tls.cert_file", "tls.key_file", "tls.pfx_file")
-LOG_KEYS: Final = ("log.level", "log.format", "log.access_log")
+LOG_KEYS: Final = (
+    "log.level",
+    "log.format",
+    "log.access_log",
+    "log.access_log_sample",
+    "log.access_log_query",
+    "log.config",
+)
 HEALTH_KEYS: Final = ("health.listen", "health.socket")
 OTEL_KEY: Final = "otel"
 

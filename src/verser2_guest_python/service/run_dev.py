@@ -125,7 +125,9 @@ class _Dev:
         def on_second(_name: str) -> None:
             work.cancel()
 
-        signals = StopSignals(loop, self._on_first, on_second, _STOP_SIGNALS)
+        signals = StopSignals(
+            loop, self._on_first, on_second, _STOP_SIGNALS, last_words=self._logs.last_words
+        )
         signals.install()
         try:
             await asyncio.wait((work,))
@@ -135,6 +137,7 @@ class _Dev:
         finally:
             if len(signals.received) > 1:
                 logging.disable()  # what is torn out by the roots has nothing to say that helps
+            self._logs.flush()
         return ExitCode.DONE
 
     def _on_first(self, _name: str) -> None:

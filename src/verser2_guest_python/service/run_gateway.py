@@ -54,7 +54,10 @@ def run_gateway(settings: Settings) -> int:
     maps = parse_maps(settings.gateway.map)
     check_credentials(settings.tls)
     logs = set_up_logs(settings.log)
-    return run_in_loop(_Running(settings, logs).run(maps))
+    try:
+        return run_in_loop(_Running(settings, logs).run(maps))
+    finally:
+        logs.flush()  # before what is said without the log
 
 
 def parse_maps(entries: tuple[str, ...]) -> dict[str, str]:
@@ -81,7 +84,8 @@ class _Running:
 
     async def run(self, maps: dict[str, str]) -> int:
         settings, logs = self._settings, self._logs
-        signals = StopSignals(asyncio.get_running_loop(), self._stop, lambda _name: self._hurry.set())
+        loop = asyncio.get_running_loop()
+        signals = StopSignals(loop, self._stop, lambda _name: self._hurry.set(), last_words=logs.last_words)
         broker = make_broker(settings)
         access = GatewayAccessLog(logs) if settings.log.access_log else None
         gateway = make_gateway(settings.gateway, maps, broker, access)

@@ -53,6 +53,8 @@ def run_guest(settings: Settings, worker: Worker | None = None) -> int:
             raise
         worker.say_failed(error.message)
         return exit_code(error)
+    finally:
+        logs.flush()  # before what is said without the log
 
 
 async def _run(settings: Settings, logs: Logs, worker: Worker | None) -> int:
@@ -66,7 +68,8 @@ async def _run(settings: Settings, logs: Logs, worker: Worker | None) -> int:
     guest = make_guest(settings, loaded, worker.peer_id if worker else settings.guest_id)
     access = logs.access(guest.guest_id) if settings.log.access_log else None
     watch(guest, GuestLog(logs, access))
-    serving = Serving(guest, stop_signals=STOP_SIGNALS if worker is None else (signal.SIGTERM,))
+    stop_signals = STOP_SIGNALS if worker is None else (signal.SIGTERM,)
+    serving = Serving(guest, stop_signals=stop_signals, last_words=logs.last_words)
     _limit_requests(guest, serving, settings.workers, worker)
     reports = settings.health.wanted or (worker is not None and worker.reports)
     health = GuestHealth(guest, lambda: logs.sink.dropped) if reports else None

@@ -46,7 +46,11 @@ def run_host(given: Mapping[str, Any]) -> int:
     """
     settings, policy = _read(given)
     host = make_host(settings, policy)
-    return run_in_loop(_run(host, given, settings, policy, set_up_logs(settings.log)))
+    logs = set_up_logs(settings.log)
+    try:
+        return run_in_loop(_run(host, given, settings, policy, logs))
+    finally:
+        logs.flush()  # before what is said without the log
 
 
 def _read(given: Mapping[str, Any]) -> tuple[Settings, tuple[PolicyEntry, ...] | None]:
@@ -136,7 +140,9 @@ async def _serve(
     loop = asyncio.get_running_loop()
     told_to_stop: asyncio.Future[str] = loop.create_future()
     hurry = asyncio.Event()
-    signals = StopSignals(loop, told_to_stop.set_result, lambda _name: hurry.set())
+    signals = StopSignals(
+        loop, told_to_stop.set_result, lambda _name: hurry.set(), last_words=logs.last_words
+    )
     await host.start()
     signals.install()
     notifier = Notifier.of_process()

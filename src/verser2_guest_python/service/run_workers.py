@@ -50,6 +50,7 @@ def run_workers(settings: Settings, arguments: Sequence[str]) -> int:
         drain_seconds=settings.session.timeout_graceful_shutdown,
         log=logs.events,
         patient=source is not None,
+        last_words=logs.last_words,
     )
     warn_of_credentials(settings.tls, logs)
     warn_of_variables(logs)
@@ -63,6 +64,7 @@ def run_workers(settings: Settings, arguments: Sequence[str]) -> int:
     code = asyncio.run(_run(settings, supervisor, source, logs))
     if supervisor.failure:
         if not logs.is_json:
+            logs.flush()
             raise WorkerFailedError(supervisor.failure, code)
         logs.events.error("stopped", reason=supervisor.failure, exit_code=code)
     else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from signal import Signals
 from typing import Any
 
@@ -17,9 +17,18 @@ from verser2_guest_python.service.signals import STOP_SIGNALS, StopSignals
 
 
 class Serving:
-    """One Guest that serves; made in the loop that it serves in. While it runs, `stop` ends it too."""
+    """One Guest that serves; made in the loop that it serves in. While it runs, `stop` ends it too.
 
-    def __init__(self, guest: VerserGuest, *, stop_signals: Sequence[Signals] = STOP_SIGNALS) -> None:
+    `last_words` is called where the process ends without coming back here.
+    """
+
+    def __init__(
+        self,
+        guest: VerserGuest,
+        *,
+        stop_signals: Sequence[Signals] = STOP_SIGNALS,
+        last_words: Callable[[], None] = lambda: None,
+    ) -> None:
         self._guest = guest
         self._loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task[None]] = []
@@ -29,6 +38,7 @@ class Serving:
             lambda name: self.stop(f"{name} received"),
             lambda _name: self._hurry.set(),
             stop_signals,
+            last_words=last_words,
         )
 
     def stop(self, reason: str, timeout: float | None = None) -> None:
@@ -59,6 +69,11 @@ class Serving:
         return ExitCode.DONE
 
 
-async def serve_until_stopped(guest: VerserGuest, work: Coroutine[Any, Any, None]) -> int:
+async def serve_until_stopped(
+    guest: VerserGuest,
+    work: Coroutine[Any, Any, None],
+    *,
+    last_words: Callable[[], None] = lambda: None,
+) -> int:
     """Runs `work` as `Serving.run` does, until a signal says otherwise; returns the exit code."""
-    return await Serving(guest).run(work)
+    return await Serving(guest, last_words=last_words).run(work)

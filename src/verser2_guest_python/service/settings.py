@@ -118,8 +118,13 @@ class LogSettings(_Group):
     """What is logged, and how it looks."""
 
     level: Literal["debug", "info", "warning", "error", "critical"] = _default("log.level")
-    format: Literal["auto", "console", "json"] = _default("log.format")
+    format: Literal["auto", "console", "json", "logfmt"] = _default("log.format")
     access_log: bool = _default("log.access_log")
+    access_log_sample: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = _default(
+        "log.access_log_sample"
+    )
+    access_log_query: bool = _default("log.access_log_query")
+    config: Path | None = _default("log.config")
 
     @field_validator("level", "format", mode="before")
     @classmethod

@@ -26,7 +26,8 @@ class StopSignals:
     """Counts the signals to stop.
 
     `on_first` and `on_second` are called in the event loop with the signal's name. When the loop
-    does not come to it within 2 s of the second, or a third arrives, the process ends there and then.
+    does not come to it within 2 s of the second, or a third arrives, the process ends there and then,
+    after `last_words`, which must not take long.
     """
 
     def __init__(
@@ -35,10 +36,13 @@ class StopSignals:
         on_first: Callable[[str], None],
         on_second: Callable[[str], None],
         signals: Sequence[signal.Signals] = STOP_SIGNALS,
+        *,
+        last_words: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = loop
         self._calls = (on_first, on_second)
         self._numbers = tuple(signals)
+        self._last_words = last_words
         self.received: list[int] = []
 
     def exit_code(self) -> int | None:
@@ -54,13 +58,19 @@ class StopSignals:
         self.received.append(number)
         count = len(self.received)
         if count > len(self._calls):
-            os._exit(exit_code_of_signal(number))
+            self._end(exit_code_of_signal(number))
         if count == len(self._calls):
             self._end_anyway(exit_code_of_signal(number))
         with suppress(RuntimeError):  # the loop has been closed: the process is at its end already
             self._loop.call_soon_threadsafe(self._calls[count - 1], signal.Signals(number).name)
 
     def _end_anyway(self, code: int) -> None:
-        timer = threading.Timer(_HURRY_SECONDS, os._exit, (code,))
+        timer = threading.Timer(_HURRY_SECONDS, self._end, (code,))
         timer.daemon = True
         timer.start()
+
+    def _end(self, code: int) -> None:
+        try:
+            self._last_words()
+        finally:
+            os._exit(code)

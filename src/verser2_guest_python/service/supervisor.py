@@ -80,6 +80,7 @@ class Supervisor:
         drain_seconds: float,
         log: EventLog,
         patient: bool = False,
+        last_words: Callable[[], None] = lambda: None,
     ) -> None:
         self._command = tuple(command)
         self._guest_id = guest_id
@@ -88,6 +89,7 @@ class Supervisor:
         self._drain_seconds = drain_seconds
         self._log = log
         self._patient = patient
+        self._last_words = last_words
         self._current: dict[int, WorkerProcess] = {}
         self._all: set[WorkerProcess] = set()
         self._spawning = 0
@@ -123,7 +125,7 @@ class Supervisor:
     async def run(self) -> int:
         """Runs until told to stop, or until it is clear that no worker can ever serve; the exit code."""
         loop = asyncio.get_running_loop()
-        signals = StopSignals(loop, self._drain, self._hurry)
+        signals = StopSignals(loop, self._drain, self._hurry, last_words=self._last_words)
         signals.install()
         for number, call in (
             (signal.SIGHUP, self._hang_up),
