@@ -8,14 +8,14 @@ After a change of a setting::
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import click
 
 from tests.docs.markdown import ROOT
 from verser2_guest_python.cli.main import program
 from verser2_guest_python.service.environment import variables
-from verser2_guest_python.service.metric_table import METRICS, PREFIX
+from verser2_guest_python.service.metric_table import HOST_METRICS, HOST_PREFIX, METRICS, PREFIX, Metric
 from verser2_guest_python.service.option import Kind, Option
 from verser2_guest_python.service.options import OPTIONS, SOURCE_KEYS
 from verser2_guest_python.service.settings import Settings, setting_keys
@@ -139,6 +139,8 @@ METRICS_HEAD = """\
 Made from the program itself (`python -m tests.docs.reference`). How to get them is in
 [monitoring](../monitoring.md).
 
+## Of a Guest
+
 Every metric also has the label `worker`: the number of the worker, from 1; 1 for a Guest alone. `host` is
 the URL of a Host. Methods that are not HTTP's own are `other`.
 
@@ -147,15 +149,32 @@ the URL of a Host. Methods that are not HTTP's own are `other`.
 """
 
 
+HOST_METRICS_HEAD = """
+## Of a Host
+
+| metric | kind | labels | meaning |
+|---|---|---|---|
+"""
+
+
 def metrics() -> str:
     """The page of the metrics."""
+    return (
+        METRICS_HEAD
+        + _metric_rows(PREFIX, METRICS)
+        + HOST_METRICS_HEAD
+        + _metric_rows(HOST_PREFIX, HOST_METRICS)
+    )
+
+
+def _metric_rows(prefix: str, table: Mapping[str, Metric]) -> str:
     rows = []
-    for metric in METRICS.values():
+    for metric in table.values():
         labels = ", ".join(f"`{name}`" for name in metric.labels)
         bounds = f" Buckets to {metric.buckets[-1]:g} s." if metric.buckets else ""
-        name = f"`{PREFIX}{metric.name}`"
+        name = f"`{prefix}{metric.name}`"
         rows.append(f"| {name} | {metric.kind.value} | {labels} | {metric.sentence}{bounds} |")
-    return METRICS_HEAD + "\n".join(rows) + "\n"
+    return "\n".join(rows) + "\n"
 
 
 if __name__ == "__main__":

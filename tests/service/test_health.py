@@ -15,6 +15,8 @@ from tests.cli.processes import Running, run, start
 from tests.service.asking import get, metrics, status
 from tests.service.conftest import APPS, Place, registered, until
 from tests.service.test_serving_options import closed_port
+from tests.support.certificates import Certificates
+from verser2_guest_python import VerserError
 
 
 async def until_answers(where: Path | tuple[str, int], path: str, code: int) -> str:
@@ -182,3 +184,36 @@ def test_a_place_that_cannot_be_had_ends_the_start(place: Place, tmp_path: Path)
     with place.guest("taken", "--health-socket", taken) as process:
         assert process.wait() == 78
         assert process.count("no socket") == 1
+
+
+async def test_a_host_answers_too(certs: Certificates, tmp_path: Path) -> None:
+    path = tmp_path / "host.sock"
+    arguments = ("--port", "0", "--tls-cert-file", certs.host, "--tls-key-file", certs.host_key)
+    with start("host", *arguments, "--allow-anonymous", "--health-socket", path) as process:
+        verdict = await until_answers(path, "/readyz", 200) if path.exists() else ""
+        while not verdict:
+            await asyncio.sleep(0.02)
+            verdict = await until_answers(path, "/readyz", 200) if path.exists() else ""
+        url = verdict.removeprefix("ready: listening on ")
+        place = Place(url, certs.ca, tmp_path / "journal")
+        place.journal.touch()
+        with place.guest("asked") as guest:
+            await registered(guest, "asked")
+            async with place.broker() as broker:
+                await broker.wait_for_route("asked.test")
+                for _ in range(3):
+                    await (await broker.get("http://asked.test/?0")).read()
+                with pytest.raises(VerserError):
+                    await broker.get("http://asked.test/?x")
+                found = {
+                    key[0].removeprefix("verser_host_"): value for key, value in (await metrics(path)).items()
+                }
+                assert found["guests"] == 1
+                assert found["sessions"] == 2
+                assert found["lease_wait_seconds_count"] == found["request_duration_seconds_count"] == 4
+                by_key = await metrics(path)
+                assert by_key["verser_host_requests_total", "GET", "2xx"] == 3
+                assert by_key["verser_host_errors_total", "local-handler-failure"] == 1
+                assert (await status(path))["guests"] == 1
+        assert process.stop() == 0
+    assert not path.exists()

@@ -123,6 +123,8 @@ def test_openmetrics_for_those_who_ask_for_it() -> None:
 
 async def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     class Alone:
+        metrics = METRICS
+
         async def reports(self) -> dict[str, Report]:
             return {"1": report()}
 

@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 from verser2_guest_python.service.guest_health import DISTRIBUTION
 from verser2_guest_python.service.health import Verdict
 from verser2_guest_python.service.measures import Report, added, lasting
+from verser2_guest_python.service.metric_table import METRICS, Metric
 from verser2_guest_python.service.supervisor import Supervisor
 from verser2_guest_python.service.worker_process import WorkerProcess, WorkerState
 
@@ -25,6 +26,8 @@ REPORT_SECONDS: Final = 2.0
 
 class FleetHealth:
     """Knows how the workers of `supervisor` are."""
+
+    metrics: Mapping[str, Metric] = METRICS
 
     def __init__(self, supervisor: Supervisor, guest_id: str) -> None:
         self._supervisor = supervisor

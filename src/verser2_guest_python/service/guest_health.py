@@ -15,6 +15,7 @@ from verser2_guest_python.guest.guest import GuestState, VerserGuest
 from verser2_guest_python.service.health import Verdict
 from verser2_guest_python.service.loop_lag import LoopLag
 from verser2_guest_python.service.measures import GuestMeasures, Report
+from verser2_guest_python.service.metric_table import METRICS, Metric
 
 DISTRIBUTION: Final = "verser2-guest-python"
 ALONE: Final = "1"
@@ -26,6 +27,8 @@ class GuestHealth:
 
     `lines_dropped` tells how many lines of log were lost.
     """
+
+    metrics: Mapping[str, Metric] = METRICS
 
     def __init__(self, guest: VerserGuest, lines_dropped: Callable[[], int]) -> None:
         self._guest = guest

@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol
 from verser2_guest_python.service.health_address import HealthAddress, parse_listen
 from verser2_guest_python.service.health_server import HealthAnswer, HealthServer
 from verser2_guest_python.service.measures import Report
+from verser2_guest_python.service.metric_table import Metric
 from verser2_guest_python.service.prometheus import MetricsMissingError, render
 from verser2_guest_python.service.settings import HealthSettings
 
@@ -37,7 +38,9 @@ class Verdict:
 
 
 class Health(Protocol):
-    """Who knows how the process is."""
+    """Who knows how the process is; `metrics` is the table of what it reports."""
+
+    metrics: Mapping[str, Metric]
 
     async def live(self) -> Verdict: ...
     async def ready(self) -> Verdict: ...
@@ -60,7 +63,9 @@ async def answer(health: Health, path: str, headers: Mapping[str, str]) -> Healt
         case "/metrics":
             reports = await health.reports()
             try:
-                content_type, body = await asyncio.to_thread(render, reports, headers.get("accept", ""))
+                content_type, body = await asyncio.to_thread(
+                    render, reports, headers.get("accept", ""), health.metrics
+                )
             except MetricsMissingError as error:
                 return HealthAnswer(HTTPStatus.NOT_IMPLEMENTED, f"{error}\n".encode())
             return HealthAnswer(HTTPStatus.OK, body, content_type)

@@ -19,9 +19,9 @@ Value: TypeAlias = Number | list[Number]
 Report: TypeAlias = dict[str, list[tuple[list[str], Value]]]
 """By metric: labels and value of each series. A histogram is its counts, by bucket, and the sum."""
 
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
-_OTHER: Final = "other"
-_CLASSES: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+OTHER: Final = "other"
+CLASSES: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 WEBSOCKET: Final = "WEBSOCKET"
 
 
@@ -84,8 +84,8 @@ class GuestMeasures:
             self._websocket_bytes_in += fields["bytes_in"]
             self._websocket_bytes_out += fields["bytes_out"]
             return
-        if method not in _METHODS:
-            method = _OTHER
+        if method not in METHODS:
+            method = OTHER
         self.requests += 1
         key = (method, status_class)
         self._by_class[key] = self._by_class.get(key, 0) + 1
@@ -97,8 +97,8 @@ class GuestMeasures:
 
     def first_byte(self, method: str, seconds: float) -> None:
         """A response has begun."""
-        if method not in _METHODS:
-            method = _OTHER
+        if method not in METHODS:
+            method = OTHER
         if (times := self._first_bytes.get(method)) is None:
             times = self._first_bytes[method] = Histogram(METRICS["time_to_first_byte_seconds"].buckets)
         times.add(seconds)
@@ -123,7 +123,7 @@ class GuestMeasures:
         return {
             "info": [([version, guest_id], 1)],
             "requests_total": [
-                ([method, _CLASSES[status]], count) for (method, status), count in self._by_class.items()
+                ([method, CLASSES[status]], count) for (method, status), count in self._by_class.items()
             ],
             "request_duration_seconds": _histograms(self._durations),
             "time_to_first_byte_seconds": _histograms(self._first_bytes),
@@ -133,7 +133,7 @@ class GuestMeasures:
             "app_errors_total": [([], self._app_errors)],
             "leases": [(["idle"], facts.leases_idle), (["active"], facts.requests_running)],
             "websockets_open": [([], facts.websockets_open)],
-            "websockets_total": [([_CLASSES[status]], count) for status, count in self._websockets.items()],
+            "websockets_total": [([CLASSES[status]], count) for status, count in self._websockets.items()],
             "websocket_messages_total": [
                 (["received"], facts.websocket_messages_received),
                 (["sent"], facts.websocket_messages_sent),

@@ -138,3 +138,38 @@ _TABLE: Final = (
 )
 
 METRICS: Final = MappingProxyType({metric.name: metric for metric in _TABLE})
+
+HOST_PREFIX: Final = "verser_host_"
+_HOST_TABLE: Final = (
+    Metric("info", Kind.GAUGE, "Always 1.", ("version",)),
+    Metric(
+        "requests_total",
+        Kind.COUNTER,
+        "Requests and WebSockets (method WEBSOCKET) that are over, by what their Brokers were answered; none "
+        "where they had left.",
+        ("method", "status_class"),
+    ),
+    Metric(
+        "errors_total",
+        Kind.COUNTER,
+        "Of these, those that ended with an error that is not an answer of the app, by its code.",
+        ("code",),
+    ),
+    Metric("request_duration_seconds", Kind.HISTOGRAM, "From the request's head to its end.", (), _SECONDS),
+    Metric("lease_wait_seconds", Kind.HISTOGRAM, "How long they waited for a lease.", (), _SECONDS),
+    Metric("requests_in_flight", Kind.GAUGE, "Requests and WebSockets under way."),
+    Metric("requests_queued", Kind.GAUGE, "Requests that wait for a lease."),
+    Metric("request_bytes_total", Kind.COUNTER, "Bytes of their bodies, of those that are over."),
+    Metric("response_bytes_total", Kind.COUNTER, "Bytes of the answers' bodies, likewise."),
+    Metric("guests", Kind.GAUGE, "Guests that are registered."),
+    Metric("sessions", Kind.GAUGE, "Sessions of Guests and Brokers."),
+    Metric("leases_idle", Kind.GAUGE, "Leases that wait for a request, of all Guests."),
+    Metric(
+        "event_loop_lag_seconds",
+        Kind.HISTOGRAM,
+        "How late a timer ran, asked twice a second.",
+        (),
+        _LAG_SECONDS,
+    ),
+)
+HOST_METRICS: Final = MappingProxyType({metric.name: metric for metric in _HOST_TABLE})

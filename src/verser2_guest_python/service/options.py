@@ -112,6 +112,7 @@ HOST_KEYS: Final = (
     "host.degraded_timeout",
     "session.timeout_graceful_shutdown",
     *LOG_KEYS,
+    *HEALTH_KEYS,
     OTEL_KEY,
     *SOURCE_KEYS,
 )

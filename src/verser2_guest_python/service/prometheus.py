@@ -11,7 +11,15 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from verser2_guest_python.service.measures import Report, Value
-from verser2_guest_python.service.metric_table import METRICS, PREFIX, WORKER_LABEL, Kind, Metric
+from verser2_guest_python.service.metric_table import (
+    HOST_METRICS,
+    HOST_PREFIX,
+    METRICS,
+    PREFIX,
+    WORKER_LABEL,
+    Kind,
+    Metric,
+)
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
@@ -23,8 +31,10 @@ class MetricsMissingError(Exception):
     """The extra `metrics` is not installed."""
 
 
-def render(reports: Mapping[str, Report], accept: str) -> tuple[str, bytes]:
-    """Content type and text of the reports of these workers, in the form that `accept` asks for.
+def render(
+    reports: Mapping[str, Report], accept: str, metrics: Mapping[str, Metric] = METRICS
+) -> tuple[str, bytes]:
+    """Content type and text of the reports of these workers, or of a Host, as `accept` asks for it.
 
     Raises `MetricsMissingError`. The first call loads the library: call it in a thread.
     """
@@ -34,26 +44,30 @@ def render(reports: Mapping[str, Report], accept: str) -> tuple[str, bytes]:
     except ImportError:
         raise MetricsMissingError(MISSING) from None
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(reports))
+    registry.register(_Collector(reports, metrics))
     encode, content_type = choose_encoder(accept)
     return content_type, encode(registry)
 
 
 class _Collector:
-    def __init__(self, reports: Mapping[str, Report]) -> None:
+    def __init__(self, reports: Mapping[str, Report], metrics: Mapping[str, Metric]) -> None:
         self._reports = reports
+        self._metrics = metrics
+        is_host = metrics is HOST_METRICS
+        self._prefix = HOST_PREFIX if is_host else PREFIX
+        self._labels = () if is_host else (WORKER_LABEL,)
 
     def describe(self) -> list[Family]:
         return []
 
     def collect(self) -> Iterator[Family]:
-        for metric in METRICS.values():
+        for metric in self._metrics.values():
             yield self._family(metric)
 
     def _family(self, metric: Metric) -> Family:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-        name, labels = PREFIX + metric.name, (WORKER_LABEL, *metric.labels)
+        name, labels = self._prefix + metric.name, (*self._labels, *metric.labels)
         if metric.kind is Kind.HISTOGRAM:
             histograms = HistogramMetricFamily(name, metric.sentence, labels=labels)
             bounds = (*map(str, metric.buckets), "+Inf")
@@ -72,4 +86,4 @@ class _Collector:
     def _series(self, name: str) -> Iterator[tuple[list[str], Value]]:
         for worker, report in self._reports.items():
             for labels, value in report.get(name, ()):
-                yield [worker, *labels], value
+                yield [*((worker,) if self._labels else ()), *labels], value

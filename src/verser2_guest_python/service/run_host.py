@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
@@ -24,7 +25,9 @@ from verser2_guest_python.http2.credentials import credentials_warnings
 from verser2_guest_python.service.checks import plain
 from verser2_guest_python.service.event_loop import run_in_loop
 from verser2_guest_python.service.exit_codes import ExitCode
+from verser2_guest_python.service.health import answering
 from verser2_guest_python.service.host_access_log import HostAccessLog
+from verser2_guest_python.service.host_health import HostHealth, HostState
 from verser2_guest_python.service.host_log import HostLog
 from verser2_guest_python.service.logs import Logs, set_up_logs
 from verser2_guest_python.service.options import OPTIONS
@@ -117,17 +120,19 @@ async def _run(
     host.on_lifecycle(HostLog(logs))
     if settings.log.access_log:
         host.on_request(HostAccessLog(logs))
-    end_tracing = None
-    if settings.otel:
-        end_tracing = set_up_tracing("verser2-host")
-        from verser2_guest_python.integrations.otel import trace_host
+    async with AsyncExitStack() as stack:
+        if settings.otel:
+            stack.callback(set_up_tracing("verser2-host"))
+            from verser2_guest_python.integrations.otel import trace_host
 
-        trace_host(host)
-    try:
-        return await _serve(host, given, settings, policy, logs)
-    finally:
-        if end_tracing is not None:
-            end_tracing()
+            trace_host(host)
+        health = None
+        if settings.health.wanted:
+            health = HostHealth(host)
+            stack.callback(health.stop)
+            host.on_request(health)
+            await stack.enter_async_context(answering(settings.health, health, logs.events))
+        return await _serve(host, given, settings, policy, logs, health)
 
 
 async def _serve(
@@ -136,6 +141,7 @@ async def _serve(
     settings: Settings,
     policy: Sequence[PolicyEntry] | None,
     logs: Logs,
+    health: HostHealth | None,
 ) -> int:
     loop = asyncio.get_running_loop()
     told_to_stop: asyncio.Future[str] = loop.create_future()
@@ -150,6 +156,8 @@ async def _serve(
         reload = partial(_reload, host, given, logs, has_policy=policy is not None, notifier=notifier)
         loop.add_signal_handler(signal.SIGHUP, reload)
     _say_listening(host, settings, policy, logs)
+    if health is not None:
+        health.state = HostState.LISTENING
     if notifier is None:
         reason = f"{await told_to_stop} received"
     else:
@@ -157,6 +165,8 @@ async def _serve(
         async with notifier.watched(partial(_describe, host)):
             reason = f"{await told_to_stop} received"
         notifier.stopping()
+    if health is not None:
+        health.state = HostState.DRAINING
     logs.events.info("draining", reason=reason, requests=host.get_stats().active_requests)
     closing = loop.create_task(
         host.close(reason, settings.session.timeout_graceful_shutdown), name="closing the host"
