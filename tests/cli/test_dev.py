@@ -17,8 +17,7 @@ from tests.cli.processes import COMMAND, ROOT, Running, environment, fails, run
 PLAIN = "--no-reload"  # where it makes no difference, one process is quicker
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("more", [(), (PLAIN,)], ids=["reload", "plain"])
+@pytest.mark.parametrize(("number", "more"), [(signal.SIGINT, ()), (signal.SIGTERM, (PLAIN,))])
 def test_the_printed_line_works_and_a_signal_ends_it(
     state: dict[str, str], number: signal.Signals, more: tuple[str, ...]
 ) -> None:
@@ -45,7 +44,7 @@ def test_the_domain_can_be_chosen(state: dict[str, str]) -> None:
 
 def test_a_proxy_in_the_environment_is_left_alone(state: dict[str, str]) -> None:
     state = {**state, "HTTPS_PROXY": "http://127.0.0.1:1"}
-    with dev(state) as one:
+    with dev(state, PLAIN) as one:
         one.printed("Ctrl-C")
         for words in ((), (*one.peer(), "--proxy", "")):
             assert run("broker", "get", "small.localhost/", *words, env=state).stdout == b"small"

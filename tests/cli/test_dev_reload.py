@@ -239,7 +239,7 @@ def _children(pid: int) -> list[int]:
 @pytest.mark.skipif(
     not Path("/proc/self/task").is_dir(), reason="needs Linux to see the children of a process"
 )
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
 def test_no_process_of_the_app_is_left_behind(
     state: dict[str, str], number: signal.Signals, wait_for: Callable[[Callable[[], bool]], None]
 ) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from verser2_guest_python.integrations.gateway import GatewayRecord
 
 GATEWAY_BROKER: Final = "gateway"
+_GATEWAY_ID: Final = f"broker-{GATEWAY_BROKER}"
 _WARNINGS: Final = frozenset({"refused", "internal-error"})
 
 
@@ -44,7 +45,7 @@ class DevLog:
             self._events.debug(event.name, **event.fields)
 
     def _request(self, record: RequestRecord) -> None:
-        if self._access is None or record.source_id == f"broker-{GATEWAY_BROKER}":
+        if self._access is None or record.source_id == _GATEWAY_ID:
             return  # the gateway tells more of it
         self._access.write(
             request_id=record.request_id,
@@ -64,7 +65,7 @@ class DevLog:
             return
         self._access.write(
             request_id=record.request_id,
-            source_id=GATEWAY_BROKER,
+            source_id=_GATEWAY_ID if record.request_id.startswith(_GATEWAY_ID) else GATEWAY_BROKER,
             method="WS" if record.websocket else record.method,
             path=record.path,
             status=record.status or None,

@@ -148,9 +148,10 @@ class ReloadingApp:
         if self._on_settled is not None and code != ExitCode.FAILED and app.failure:
             raise WorkerFailedError(sentence, code)
         self._settled()
-        details = {"details": app.details} if app.details and self._logs.is_json else {}
+        on_console = self._logs.form == "console"
+        details = {"details": app.details} if app.details and not on_console else {}
         self._logs.events.error("app failed", reason=sentence, **details)
-        if app.details and not self._logs.is_json:
+        if app.details and on_console:
             self._logs.sink.write(indented(app.details))
         self._logs.events.warning("waiting for a change of the source")
         await self._page.show(sentence, app.details)

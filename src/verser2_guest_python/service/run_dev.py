@@ -13,8 +13,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -84,7 +84,7 @@ def run_dev(
     if os.environ.get(WORKER_ID_VARIABLE) and (worker := Worker.of_this_process()) is not None:
         return run_dev_child(settings, worker)
     dev = _Dev(settings, options, arguments, show)
-    with terminal_kept():
+    with terminal_kept(), dev.logs_flushed():
         if dev.source is None:
             return run_in_loop(dev.run())
         return asyncio.run(dev.run())  # asyncio's own loop starts processes with the signals that we block
@@ -117,6 +117,14 @@ class _Dev:
             self.source = watched_source(settings)
         self._logs: Logs = set_up_logs(settings.log)
         self._stop = asyncio.Event()
+
+    @contextmanager
+    def logs_flushed(self) -> Iterator[None]:
+        """What the log has to say is said behind the block, before what is said without it."""
+        try:
+            yield
+        finally:
+            self._logs.flush()
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
