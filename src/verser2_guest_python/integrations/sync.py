@@ -78,6 +78,11 @@ class SyncVerserBroker:
         """See `VerserBroker.connect_times`."""
         return self._broker.connect_times
 
+    @property
+    def extensions(self) -> frozenset[str]:
+        """See `VerserBroker.extensions`."""
+        return self._broker.extensions
+
     # --- Life -----------------------------------------------------------------------------
 
     def connect(self) -> None:
@@ -165,6 +170,14 @@ class SyncVerserBroker:
     def get_routes(self) -> list[BrokerRoute]:
         """The routes that the Host has said there are, degraded ones too."""
         return self.run(_get_routes)
+
+    def has_route(self, domain: str, *, degraded: bool = True) -> bool:
+        """Whether some Guest serves `domain`; `degraded` counts those whose Guest was lost a moment ago."""
+
+        async def look(broker: VerserBroker) -> bool:
+            return broker.has_route(domain, degraded=degraded)
+
+        return self.run(look)
 
     def wait_for_route(
         self, domain: str, *, timeout: float | None = DEFAULT_ROUTE_TIMEOUT_SECONDS

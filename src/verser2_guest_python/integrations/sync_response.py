@@ -123,6 +123,11 @@ class SyncVerserResponse:
             raise SyncVerserStatusError(error.message, self, self._inner) from None
         return self
 
+    @property
+    def arrived(self) -> bool:
+        """Whether all of the body is here already, so that `read` does not wait for more of it."""
+        return self._inner.arrived
+
     # --- The body ---------------------------------------------------------------------------
 
     def read(self) -> bytes:
