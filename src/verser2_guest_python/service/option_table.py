@@ -162,6 +162,13 @@ OPTION_TABLE: Final = (
         Kind.FILE,
     ),
     Option(
+        "tls.reload_interval",
+        "--tls-reload-interval",
+        "Look so often whether these files have changed, and do what SIGHUP does if so; off without it.",
+        GROUP_TLS,
+        Kind.SECONDS,
+    ),
+    Option(
         "leases.min_waiting_streams",
         "--min-waiting-streams",
         "Idle leases kept open for the next requests.",

@@ -20,6 +20,7 @@ from verser2_guest_python.asgi.lifespan import LifespanStartupFailed
 from verser2_guest_python.asgi.loading import AppLoadError, LoadedApp, load_app
 from verser2_guest_python.errors import InvalidRegistrationError, VerserError
 from verser2_guest_python.guest.guest import VerserGuest, create_verser_guest
+from verser2_guest_python.service.certificate_watch import watched_certificates
 from verser2_guest_python.service.checks import plain, warn_of_credentials, warn_of_variables
 from verser2_guest_python.service.event_loop import run_in_loop
 from verser2_guest_python.service.exit_codes import exit_code
@@ -107,6 +108,8 @@ async def _run(settings: Settings, logs: Logs, worker: Worker | None) -> int:
             if notes is not None and notifier is not None:
                 guest.on_lifecycle(notes)
                 await stack.enter_async_context(notifier.watched(notes.describe))
+            if worker is None:
+                await stack.enter_async_context(watched_certificates(settings.tls, logs.events))
             code = await serving.run(_serve(guest, settings))
     except VerserError as error:
         if settings.debug and isinstance(error, LifespanStartupFailed) and error.app_message:

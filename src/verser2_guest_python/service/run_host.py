@@ -22,6 +22,7 @@ from verser2_guest_python.host.host import VerserHost, create_verser_host
 from verser2_guest_python.host.policy import Policy, PolicyEntry
 from verser2_guest_python.host.policy_entries import read_policy
 from verser2_guest_python.http2.credentials import credentials_warnings
+from verser2_guest_python.service.certificate_watch import watched_certificates
 from verser2_guest_python.service.checks import plain
 from verser2_guest_python.service.event_loop import run_in_loop
 from verser2_guest_python.service.exit_codes import ExitCode
@@ -158,12 +159,15 @@ async def _serve(
     _say_listening(host, settings, policy, logs)
     if health is not None:
         health.state = HostState.LISTENING
-    if notifier is None:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(
+            watched_certificates(settings.tls, logs.events, settings.host.client_ca_file)
+        )
+        if notifier is not None:
+            notifier.ready()
+            await stack.enter_async_context(notifier.watched(partial(_describe, host)))
         reason = f"{await told_to_stop} received"
-    else:
-        notifier.ready()
-        async with notifier.watched(partial(_describe, host)):
-            reason = f"{await told_to_stop} received"
+    if notifier is not None:
         notifier.stopping()
     if health is not None:
         health.state = HostState.DRAINING

@@ -16,13 +16,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 from verser2_guest_python.errors import VerserConfigurationError
+from verser2_guest_python.service.certificate_watch import watched_certificates
 from verser2_guest_python.service.checks import check_credentials, warn_of_credentials, warn_of_variables
 from verser2_guest_python.service.exit_codes import WorkerFailedError
 from verser2_guest_python.service.fleet_health import FleetHealth
 from verser2_guest_python.service.health import answering
 from verser2_guest_python.service.logs import Logs, set_up_logs
 from verser2_guest_python.service.reload import SourceFilter, changes, require_watchfiles
-from verser2_guest_python.service.settings import Settings
+from verser2_guest_python.service.settings import Settings, TlsSettings
 from verser2_guest_python.service.supervisor import Supervisor
 from verser2_guest_python.service.systemd import Notifier, counted
 from verser2_guest_python.service.worker_process import WORKER_REPORTS_VARIABLE
@@ -86,7 +87,7 @@ def watched_source(settings: Settings) -> SourceFilter:
 async def _run(settings: Settings, supervisor: Supervisor, source: SourceFilter | None, logs: Logs) -> int:
     notifier = Notifier.of_process()
     if not settings.health.wanted and notifier is None:
-        return await _supervise(supervisor, source, logs)
+        return await _supervise(supervisor, source, settings.tls, logs)
     os.environ[WORKER_REPORTS_VARIABLE] = "1"
     async with AsyncExitStack() as stack:
         health = FleetHealth(supervisor, settings.guest_id)
@@ -95,7 +96,7 @@ async def _run(settings: Settings, supervisor: Supervisor, source: SourceFilter 
         if notifier is not None:
             _notify(supervisor, notifier)
             await stack.enter_async_context(notifier.watched(partial(_describe, health, settings)))
-        return await _supervise(supervisor, source, logs)
+        return await _supervise(supervisor, source, settings.tls, logs)
 
 
 def _notify(supervisor: Supervisor, notifier: Notifier) -> None:
@@ -116,11 +117,14 @@ async def _describe(health: FleetHealth, settings: Settings) -> tuple[bool, str]
     )
 
 
-async def _supervise(supervisor: Supervisor, source: SourceFilter | None, logs: Logs) -> int:
+async def _supervise(
+    supervisor: Supervisor, source: SourceFilter | None, tls: TlsSettings, logs: Logs
+) -> int:
     loop = asyncio.get_running_loop()
     running = loop.create_task(supervisor.run(), name="supervisor")
     if source is None:
-        return await running
+        async with watched_certificates(tls, logs.events):
+            return await running
     watching = loop.create_task(_reload(supervisor, source, logs), name="reload")
     try:
         await asyncio.wait((running, watching), return_when=asyncio.FIRST_COMPLETED)

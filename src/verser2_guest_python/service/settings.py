@@ -73,6 +73,7 @@ class TlsSettings(_Group):
     key_password: SecretStr | None = Field(default=None, description="Password of the key file.")
     pfx_file: Path | None = _default("tls.pfx_file")
     pfx_password: SecretStr | None = Field(default=None, description="Password of the PKCS#12 file.")
+    reload_interval: Annotated[Seconds, Field(gt=0)] | None = _default("tls.reload_interval")
 
 
 class LeaseSettings(_Group):

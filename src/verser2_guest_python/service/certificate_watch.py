@@ -1,0 +1,94 @@
+"""`--tls-reload-interval`: a certificate that is renewed on disk is used without anybody sending SIGHUP.
+
+Apart from the processes that do it (Guest, supervisor, Host), which only send themselves the signal that they
+obey anyway. By looking, and not by being told of changes: files that Kubernetes or a network mounts are
+replaced in ways that no notification tells of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final, Protocol
+
+from verser2_guest_python.errors import VerserConfigurationError
+from verser2_guest_python.service.settings import TlsSettings
+
+Stamp = tuple[int, int, int] | None
+_GONE: Final = None
+
+
+class _Log(Protocol):
+    """Where the line goes: `Logs.events`."""
+
+    def info(self, event: str, **fields: object) -> object: ...
+
+
+class CertificateWatch:
+    """Whether files have changed since the last time that somebody was told so.
+
+    A change counts once the files have stayed the same from one look to the next, so that a certificate and
+    its key, written one after the other, are one change. While a file is missing there is none.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = tuple(files)
+        self._known = self._seen = self._look()
+
+    def changed(self) -> tuple[Path, ...]:
+        """Looks; the files that have changed and come to rest, each change once."""
+        before, self._seen = self._seen, self._look()
+        if self._seen == self._known or self._seen != before or _GONE in self._seen:
+            return ()
+        names = tuple(
+            file for file, old, new in zip(self._files, self._known, self._seen, strict=True) if old != new
+        )
+        self._known = self._seen
+        return names
+
+    def _look(self) -> tuple[Stamp, ...]:
+        return tuple(map(_stamp, self._files))
+
+
+def _stamp(file: Path) -> Stamp:
+    """What differs when a file, or what its name points to, is another one."""
+    try:
+        found = file.stat()
+    except OSError:
+        return _GONE
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+@asynccontextmanager
+async def watched_certificates(tls: TlsSettings, log: _Log, *others: Path | None) -> AsyncIterator[None]:
+    """Sends this process SIGHUP when a file of `tls` or of `others` has changed, if the settings ask for it.
+
+    Whoever uses it has a handler for SIGHUP. Raises `VerserConfigurationError` where there is no such signal.
+    """
+    if tls.reload_interval is None:
+        yield
+        return
+    if sys.platform == "win32":
+        raise VerserConfigurationError("--tls-reload-interval needs a system with signals.")
+    files = (tls.ca_file, tls.cert_file, tls.key_file, tls.pfx_file, *others)
+    watch = CertificateWatch([file for file in files if file is not None])
+    watching = asyncio.create_task(_watch(watch, tls.reload_interval, log), name="certificates")
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+
+async def _watch(watch: CertificateWatch, interval: float, log: _Log) -> None:
+    while True:
+        await asyncio.sleep(interval)
+        if names := watch.changed():
+            log.info("certificates changed", files=", ".join(file.name for file in names))
+            os.kill(os.getpid(), signal.SIGHUP)
