@@ -478,7 +478,8 @@ def test_asynchronous_code_runs_in_its_loop(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("asynchronous", "plain", "renamed"),
     [
-        (VerserBroker, SyncVerserBroker, {}),
+        # Code of the loop has the Broker itself
+        (VerserBroker, SyncVerserBroker, {"intercept": "inner"}),
         (
             VerserBrokerResponse,
             SyncVerserResponse,
