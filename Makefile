@@ -14,6 +14,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.installed
 PYTEST_ARGS ?=
+# Where `make dist` and `make sbom` put what they make
+DIST ?= dist
 # Most tests wait for processes and sockets: two files at a time take little more than half the time. WORKERS=0 for one.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
@@ -127,10 +129,10 @@ lock: $(STAMPS)/uv ## resolve requirements/*.txt anew, with hashes (UPGRADE=1 fo
 
 .PHONY: dist
 dist: $(STAMPS)/package ## build the wheel and the source archive into dist/, the same bytes every time
-	@rm -rf dist
+	@rm -f $(DIST)/verser2_guest_python-*
 	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-`git log -1 --format=%ct 2>/dev/null || echo 1767225600`} \
-		$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir dist
-	@ls -l dist
+		$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir $(DIST)
+	@ls -l $(DIST)
 
 .PHONY: clean
 clean: ## remove what the other targets made, .venv too

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 import verser2_guest_python
 from verser2_guest_python.service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+LOCKS_OF_EXTRAS = {"speed": ("speed",), "all": ()}  # all other extras are in those for test and lint
 
 
 def pyproject() -> dict[str, Any]:
@@ -67,6 +69,43 @@ def test_every_lock_agrees_on_versions() -> None:
             if match := re.match(r"([a-z0-9.-]+)==(\S+)(?: ; (.+?))? \\$", line):
                 pins.setdefault(f"{match[1]} ; {match[3] or ''}", set()).add(match[2])
     assert {name: found for name, found in pins.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("extra", ["", *pyproject()["project"]["optional-dependencies"]])
+def test_what_is_asked_for_is_what_is_locked(extra: str) -> None:
+    project = pyproject()["project"]
+    asked = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    locks = LOCKS_OF_EXTRAS.get(extra, ("test", "lint")) if extra else ("runtime", "test", "lint", "speed")
+    for lock in locks:
+        pins = dict(
+            re.findall(
+                r"^([a-z0-9.-]+)==(\S+)", (ROOT / f"requirements/{lock}.txt").read_text(), re.MULTILINE
+            )
+        )
+        for requirement in map(Requirement, asked):
+            if requirement.name != project["name"]:
+                assert requirement.specifier.contains(pins[requirement.name]), "run: make lock"
+
+
+def test_extras_are_those_that_are_told() -> None:
+    extras = pyproject()["project"]["optional-dependencies"]
+    assert set(extras) == {
+        *("speed", "proxy", "wsgi", "reload", "gateway", "dev", "httpx", "metrics", "otel", "pytest", "all")
+    }
+    assert everything("all") == {name for extra in extras for name in everything(extra)}
+    readme = (ROOT / "README.md").read_text()
+    assert [extra for extra in extras if f"`[{extra}]`" not in readme] == []
+
+
+def everything(extra: str) -> set[str]:
+    """The packages that an extra asks for, through other extras too."""
+    names: set[str] = set()
+    for requirement in map(Requirement, pyproject()["project"]["optional-dependencies"][extra]):
+        if requirement.name == "verser2-guest-python":
+            names.update(name for inner in requirement.extras for name in everything(inner))
+        else:
+            names.add(requirement.name)
+    return names
 
 
 @pytest.mark.parametrize("shown", [False, True], ids=["as it is", "with what is commented out"])
