@@ -89,6 +89,38 @@ async def test_the_queue_has_an_end(certs: Certificates, limits: HostLimits) -> 
         assert host.get_stats().queued_requests == 2
 
 
+async def test_what_waits_takes_a_bounded_number_of_bytes(certs: Certificates) -> None:
+    limits = HostLimits(queued_bytes=25_000)
+    large = {"x-large": "x" * 10_000}
+    async with (
+        running_host(certs, limits=limits) as host,
+        Guest(host, certs) as guest,
+        Broker(host, certs) as broker,
+    ):
+        waiting = [broker.request(headers=large) for _ in range(2)]
+        answer = await broker.fetch(headers=large)
+        assert answer.error["code"] == "timeout"
+        assert answer.error["message"] == "Too many requests wait for a lease of guest-a already"
+        assert answer.error["context"]["stage"] == "queued"
+        small = broker.request(path="/small")  # for which there is room
+        await active(host, 3)
+        for stream in (*waiting, small):
+            lease = await guest.lease()
+            await lease.answer(await lease.request())
+            assert (await broker.answer(stream)).status == 200
+        # Room that became free is free: served, given up, or too late.
+        for _ in range(3):
+            given_up = [broker.request(headers=large) for _ in range(2)]
+            await active(host, 2)
+            assert (await broker.fetch(headers=large)).error["code"] == "timeout"
+            for stream in given_up:
+                stream.reset()
+            await active(host, 0)
+        for _ in range(3):
+            answer = await broker.fetch(headers=large, lease_timeout_ms=1)
+            assert "came within" in answer.error["message"]
+
+
 async def test_a_guest_may_have_so_many_idle_leases(certs: Certificates) -> None:
     limits = HostLimits(idle_leases_per_guest=2)
     async with (

@@ -55,7 +55,7 @@ class HostCore:
         self.authorization = authorization
         self.tasks = Tasks(self._on_crash)
         self.answers = Answers(self.tasks, limits.exchange_seconds)
-        self.queue_budget = QueueBudget(limits.queued_requests)
+        self.queue_budget = QueueBudget(limits.queued_requests, limits.queued_bytes)
         self.registry = Registry(degraded_seconds, self._on_route)
         self.takeover = Takeover(self.registry.peer, self.tasks, limits.takeover_seconds)
         self.exchanges = ExchangeServices(self.answers, self.tasks, limits, records, observation)

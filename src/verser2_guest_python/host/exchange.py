@@ -109,7 +109,7 @@ class Exchange:
             self.lease_came(lease)
             return
         try:
-            self._pool.wait(self, wait_seconds)
+            self._pool.wait(self, wait_seconds, len(self._head))
         except VerserError as error:
             self._fail(error)
 

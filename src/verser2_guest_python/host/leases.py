@@ -27,12 +27,26 @@ class LeaseWaiter(Protocol):
 
 
 class QueueBudget:
-    """How many requests may wait on the whole Host."""
+    """How many requests may wait on the whole Host, and how many bytes their heads may take."""
 
-    __slots__ = ("free",)
+    __slots__ = ("_bytes_free", "_free")
 
-    def __init__(self, limit: int) -> None:
-        self.free = limit
+    def __init__(self, limit: int, limit_bytes: int) -> None:
+        self._free = limit
+        self._bytes_free = limit_bytes
+
+    def take(self, size: int) -> bool:
+        """Makes room for one more with a head of `size` bytes; False where there is none."""
+        if self._free <= 0 or self._bytes_free < size:
+            return False
+        self._free -= 1
+        self._bytes_free -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """One that took `size` bytes waits no longer."""
+        self._free += 1
+        self._bytes_free += size
 
 
 class LeasePool:
@@ -44,7 +58,7 @@ class LeasePool:
         self._max_waiting = max_waiting
         self._budget = budget
         self._idle: OrderedDict[int, Stream] = OrderedDict()
-        self._waiting: OrderedDict[LeaseWaiter, asyncio.TimerHandle] = OrderedDict()
+        self._waiting: OrderedDict[LeaseWaiter, tuple[asyncio.TimerHandle, int]] = OrderedDict()
         self._watch = self._on_idle_event  # one bound method for all idle leases
 
     @property
@@ -65,8 +79,8 @@ class LeasePool:
     def offer(self, lease: Stream) -> None:
         """A new lease: for the request that has waited longest, else it is idle."""
         if self._waiting:
-            waiter, timer = self._waiting.popitem(last=False)
-            self._budget.free += 1
+            waiter, (timer, size) = self._waiting.popitem(last=False)
+            self._budget.give_back(size)
             timer.cancel()
             waiter.lease_came(lease)
         else:
@@ -79,27 +93,31 @@ class LeasePool:
             return None
         return self._idle.popitem(last=False)[1]
 
-    def wait(self, waiter: LeaseWaiter, seconds: float) -> None:
-        """Queues a request; raises `LeaseTimeoutError` when there is no room in the queue, or no time."""
+    def wait(self, waiter: LeaseWaiter, seconds: float, size: int) -> None:
+        """Queues a request whose head takes `size` bytes.
+
+        Raises `LeaseTimeoutError` when there is no room in the queue, or no time.
+        """
         if seconds <= 0:
             raise self._error(f"Guest {self._guest_id} has no idle lease", seconds)
-        if len(self._waiting) >= self._max_waiting or self._budget.free <= 0:
+        if len(self._waiting) >= self._max_waiting or not self._budget.take(size):
             raise self._error(f"Too many requests wait for a lease of {self._guest_id} already", seconds)
-        self._budget.free -= 1
-        self._waiting[waiter] = asyncio.get_running_loop().call_later(seconds, self._expire, waiter, seconds)
+        timer = asyncio.get_running_loop().call_later(seconds, self._expire, waiter, seconds)
+        self._waiting[waiter] = (timer, size)
 
     def forget(self, waiter: LeaseWaiter) -> None:
         """The request is no longer wanted."""
-        timer = self._waiting.pop(waiter, None)
-        if timer is not None:
-            self._budget.free += 1
+        entry = self._waiting.pop(waiter, None)
+        if entry is not None:
+            timer, size = entry
+            self._budget.give_back(size)
             timer.cancel()
 
     def fail(self, make_error: Callable[[], VerserError]) -> None:
         """The Guest is gone: nobody will serve what waits. Each request gets an error of its own."""
         while self._waiting:
-            waiter, timer = self._waiting.popitem(last=False)
-            self._budget.free += 1
+            waiter, (timer, size) = self._waiting.popitem(last=False)
+            self._budget.give_back(size)
             timer.cancel()
             waiter.lease_failed(make_error())
 

@@ -85,7 +85,10 @@ class HostLimits:
     """Requests that wait for a lease of one Guest; one more fails with `timeout` at once."""
 
     queued_requests: int = 10_000
-    """… of all Guests together."""
+    """… of all Guests together …"""
+
+    queued_bytes: int = 67_108_864
+    """… and what the heads of those may take; a request beyond it fails as well."""
 
     lease_wait_seconds: float = 300.0
     """The longest time that a Broker may ask to wait for a lease."""
