@@ -15,7 +15,10 @@ import pytest
 
 from tests.cli.processes import Running, fails, run, start
 from tests.support.certificates import Certificates, make_identity
-from verser2_guest_python import create_verser_broker
+from verser2_guest_python import DisconnectedTargetError, LeaseTimeoutError, create_verser_broker
+from verser2_guest_python.host import HostLimits
+from verser2_guest_python.service.run_host import limits_of
+from verser2_guest_python.service.settings import Settings
 
 APPS = Path(__file__).parent / "apps"
 TOKEN = "a-token-of-some-length"
@@ -94,7 +97,38 @@ def test_mistakes_in_a_policy(certs: Certificates, tmp_path: Path, policy: str, 
     fails(78, *words, arguments=("host", *config(path, certs, policy)))
 
 
+def test_a_limit_that_is_none(certs: Certificates, tmp_path: Path) -> None:
+    fails(2, "--max-sessions", arguments=("host", *own(certs), "--max-sessions", "0"))
+    named = config(tmp_path / "host.toml", certs, "", 'max_queued_bytes = "much"')
+    fails(78, "host.toml:6", "64MiB", arguments=("host", *named))
+
+
+def test_the_limits_of_the_command_are_those_of_the_library() -> None:
+    assert limits_of(Settings().host) == HostLimits()
+
+
 # --- Running --------------------------------------------------------------------------------------
+
+
+def test_limits_of_a_file_and_of_the_command_line(certs: Certificates, tmp_path: Path) -> None:
+    named = config(tmp_path / "host.toml", certs, "", "max_queued_requests = 0")
+    with (
+        running(*named, "--max-sessions", "2") as (host, url),
+        guest(url, certs, "guest-a", "a.test", "--limit-concurrency", "1") as served,
+    ):
+        served.says('"registered"')
+
+        async def ask_for_too_much() -> None:
+            async with create_verser_broker(host_url=url, tls_ca_file=certs.ca) as broker:
+                await broker.wait_for_route("a.test")
+                async with await broker.get("http://a.test/sse?1000000"):  # the only lease
+                    with pytest.raises(LeaseTimeoutError, match="Too many requests wait"):
+                        await broker.get("http://a.test/plain")
+                    with pytest.raises(DisconnectedTargetError):
+                        await create_verser_broker(host_url=url, tls_ca_file=certs.ca).connect()
+
+        asyncio.run(ask_for_too_much())
+        host.says('"limit":"sessions"')
 
 
 def test_it_carries_requests_and_logs_them(certs: Certificates) -> None:

@@ -17,10 +17,9 @@ from verser2_guest_python.integrations.gateway.limits import (
     DEFAULT_TIMEOUT_SECONDS,
     DEFAULT_WRITE_TIMEOUT_SECONDS,
 )
-from verser2_guest_python.service.option import Kind, Option
+from verser2_guest_python.service.option import GROUP_LIMITS, Kind, Option
 
 GROUP_GATEWAY: Final = "The gateway"
-GROUP_LIMITS: Final = "Limits"
 GROUP_PUBLIC_TLS: Final = "TLS on the public side"
 
 GATEWAY_OPTIONS: Final = (

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from verser2_guest_python.service.option import GROUP_ADMISSION, GROUP_LEASES, GROUP_LISTENING, Kind, Option
+from verser2_guest_python.service.option import (
+    GROUP_ADMISSION,
+    GROUP_LEASES,
+    GROUP_LIMITS,
+    GROUP_LISTENING,
+    Kind,
+    Option,
+)
 
 HOST_OPTIONS: Final = (
     Option(
@@ -56,5 +63,61 @@ HOST_OPTIONS: Final = (
         GROUP_LEASES,
         Kind.SECONDS,
         default=5.0,
+    ),
+    Option(
+        "host.max_sessions",
+        "--max-sessions",
+        "Sessions at a time, of all peers together; one more is closed at once.",
+        GROUP_LIMITS,
+        Kind.COUNT,
+        default=10_000,
+    ),
+    Option(
+        "host.max_connections_per_address",
+        "--max-connections-per-address",
+        "New connections that one address may open at once; more are closed unheard.",
+        GROUP_LIMITS,
+        Kind.COUNT,
+        default=2_000,
+    ),
+    Option(
+        "host.max_connections_per_second",
+        "--max-connections-per-second",
+        "New connections of one address a second, after those.",
+        GROUP_LIMITS,
+        Kind.COUNT,
+        default=100,
+    ),
+    Option(
+        "host.max_idle_leases",
+        "--max-idle-leases",
+        "Idle leases of one Guest; one more is refused.",
+        GROUP_LIMITS,
+        Kind.COUNT,
+        default=4_096,
+    ),
+    Option(
+        "host.max_queued_requests_per_guest",
+        "--max-queued-requests-per-guest",
+        "Requests that wait for a lease of one Guest; one more is refused.",
+        GROUP_LIMITS,
+        Kind.COUNT,
+        default=1_000,
+    ),
+    Option(
+        "host.max_queued_requests",
+        "--max-queued-requests",
+        "Requests that wait for a lease of any Guest; one more is refused.",
+        GROUP_LIMITS,
+        Kind.COUNT,
+        default=10_000,
+    ),
+    Option(
+        "host.max_queued_bytes",
+        "--max-queued-bytes",
+        "What the heads of those may take in all; a request beyond it is refused.",
+        GROUP_LIMITS,
+        Kind.SIZE,
+        default=64 << 20,
     ),
 )

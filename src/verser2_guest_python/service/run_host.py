@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from verser2_guest_python.errors import VerserConfigurationError, VerserError, VerserUsageError
 from verser2_guest_python.host.host import VerserHost, create_verser_host
+from verser2_guest_python.host.limits import HostLimits
 from verser2_guest_python.host.policy import Policy, PolicyEntry
 from verser2_guest_python.host.policy_entries import read_policy
 from verser2_guest_python.http2.credentials import credentials_warnings
@@ -32,7 +33,7 @@ from verser2_guest_python.service.host_health import HostHealth, HostState
 from verser2_guest_python.service.host_log import HostLog
 from verser2_guest_python.service.logs import Logs, set_up_logs
 from verser2_guest_python.service.options import OPTIONS
-from verser2_guest_python.service.settings import Settings, settings_from
+from verser2_guest_python.service.settings import HostSettings, Settings, settings_from
 from verser2_guest_python.service.signals import StopSignals
 from verser2_guest_python.service.sources import Sources
 from verser2_guest_python.service.systemd import Notifier, counted
@@ -106,8 +107,22 @@ def make_host(settings: Settings, policy: Sequence[PolicyEntry] | None) -> Verse
         client_ca_file=host.client_ca_file,
         lease_timeout=host.lease_timeout,
         degraded_timeout=host.degraded_timeout,
+        limits=limits_of(host),
         policy=policy,
         allow_anonymous=host.allow_anonymous,
+    )
+
+
+def limits_of(settings: HostSettings) -> HostLimits:
+    """What peers may cost the Host that the settings describe."""
+    return HostLimits(
+        sessions=settings.max_sessions,
+        connections_per_address=settings.max_connections_per_address,
+        connections_per_address_and_second=settings.max_connections_per_second,
+        idle_leases_per_guest=settings.max_idle_leases,
+        queued_requests_per_guest=settings.max_queued_requests_per_guest,
+        queued_requests=settings.max_queued_requests,
+        queued_bytes=settings.max_queued_bytes,
     )
 
 

@@ -178,6 +178,15 @@ class HostSettings(_Group):
     allow_anonymous: bool = _default("host.allow_anonymous")
     lease_timeout: Seconds = _default("host.lease_timeout")
     degraded_timeout: Seconds = _default("host.degraded_timeout")
+    max_sessions: Count = _default("host.max_sessions")
+    max_connections_per_address: Count = _default("host.max_connections_per_address")
+    max_connections_per_second: Count = _default("host.max_connections_per_second")
+    max_idle_leases: Count = _default("host.max_idle_leases")
+    max_queued_requests_per_guest: Annotated[int, Field(ge=0, le=1_000_000)] = _default(
+        "host.max_queued_requests_per_guest"
+    )
+    max_queued_requests: Annotated[int, Field(ge=0, le=1_000_000)] = _default("host.max_queued_requests")
+    max_queued_bytes: Annotated[Size, Field(ge=0)] = _default("host.max_queued_bytes")
     policy: tuple[dict[str, Any], ...] = Field(
         default=(), description="Who may do what, an entry each: tables [[host.policy]] of a file."
     )
