@@ -24,6 +24,7 @@ from .backend import (
     StreamInputs,
     StreamState,
 )
+from .errors import ErrorCode
 from .fields import BlockEncoder, FieldBlock, Fields
 from .frames import (
     CONTINUATION,
@@ -38,6 +39,7 @@ from .frames import (
     RST_STREAM,
     UINT32,
     WINDOW_UPDATE,
+    EngineError,
     EngineEvents,
     EngineStream,
 )
@@ -138,6 +140,8 @@ class Engine:
 
     def settings_changed(self) -> None:
         """The peer's SETTINGS are in force; HPACK's table may have another size."""
+        if self.is_client and self.h2.remote_settings.get(SettingCodes.ENABLE_PUSH):  # jh2 lets it pass
+            raise EngineError(ErrorCode.PROTOCOL_ERROR, "a server may not ask for pushes (RFC 9113 §6.5.2)")
         self._encoder.resized()
         self.events.settings_received()
 

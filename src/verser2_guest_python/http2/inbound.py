@@ -400,9 +400,6 @@ class Inbound:
             stream.on_reset(code)
 
     def _on_remote_settings(self, event: events.RemoteSettingsChanged) -> None:
-        push = event.changed_settings.get(SettingCodes.ENABLE_PUSH)
-        if push is not None and push.new_value and self._engine.is_client:  # jh2 lets it pass
-            raise EngineError(ErrorCode.PROTOCOL_ERROR, "a server may not ask for pushes (RFC 9113 §6.5.2)")
         for code in event.changed_settings:
             if not isinstance(code, SettingCodes):
                 del self._h2.remote_settings[code]  # h2 would keep 65,536 of them
