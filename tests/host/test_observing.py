@@ -236,6 +236,22 @@ async def test_an_observer_that_fails_harms_nobody(
     assert [record.message for record in caplog.records] == ["An observer of the Host failed"] * 2
 
 
+async def test_an_observer_that_lacks_a_method_harms_nobody_either(
+    certs: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Empty:
+        def began(self, start: ExchangeStart) -> Empty:
+            return self
+
+    async with running_host(certs) as host, Guest(host, certs) as guest, Broker(host, certs) as broker:
+        host.observe(Empty())  # type: ignore[arg-type]
+        lease = await guest.lease()
+        stream = broker.request(path="/")
+        await lease.answer(await lease.request(), 200, {}, b"fine")
+        assert (await broker.answer(stream)).body == b"fine"
+    assert [record.message for record in caplog.records] == ["An observer of the Host failed"]
+
+
 async def test_one_observer_at_a_time(certs: Certificates) -> None:
     async with running_host(certs) as host:
         stop = host.observe(Watcher())

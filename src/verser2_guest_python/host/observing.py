@@ -8,7 +8,7 @@ the content too. A Host without an observer pays nothing for it: what is watched
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -118,36 +118,33 @@ class Watch:
         self._observer: ExchangeObserver | None = observer
 
     def leased(self) -> None:
-        if self._observer is not None:
-            self._tell(self._observer.leased)
+        self._tell("leased")
 
     def request_body(self, data: bytes) -> None:
-        if self._observer is not None and data:
-            self._tell(self._observer.request_body, data)
+        if data:
+            self._tell("request_body", data)
 
     def uploaded(self) -> None:
-        if self._observer is not None:
-            self._tell(self._observer.uploaded)
+        self._tell("uploaded")
 
     def answered(self, status: int, fields: Sequence[tuple[bytes, bytes]]) -> None:
-        if self._observer is not None:
-            self._tell(self._observer.answered, status, tuple(fields))
+        self._tell("answered", status, tuple(fields))
 
     def response_body(self, data: bytes) -> None:
-        if self._observer is not None and data:
-            self._tell(self._observer.response_body, data)
+        if data:
+            self._tell("response_body", data)
 
     def message(self, side: Side, message: Message) -> None:
-        if self._observer is not None:
-            self._tell(self._observer.message, side, message)
+        self._tell("message", side, message)
 
     def ended(self, end: ExchangeEnd) -> None:
-        if self._observer is not None:
-            self._tell(self._observer.ended, end)
+        self._tell("ended", end)
 
-    def _tell(self, call: Callable[..., None], *values: object) -> None:
+    def _tell(self, name: str, *values: object) -> None:
+        if self._observer is None:
+            return
         try:
-            call(*values)
+            getattr(self._observer, name)(*values)  # one that has no such method fails like one that raises
         except Exception:
             self._observer = None
             _logger.exception("An observer of the Host failed")
