@@ -385,9 +385,7 @@ class Inbound:
         if len(frame) != 13:
             raise EngineError(ErrorCode.FRAME_SIZE_ERROR, "the peer sent RST_STREAM of a wrong size")
         if self._is_idle(stream_id):
-            raise EngineError(
-                ErrorCode.PROTOCOL_ERROR, f"the peer sent RST_STREAM on idle stream {stream_id}"
-            )
+            raise EngineError(ErrorCode.PROTOCOL_ERROR, f"the peer reset stream {stream_id}, which is idle")
         self._events.costly("resets", 1)
         code = UINT32.unpack_from(frame, 9)[0]
         stream = self._live.get(stream_id)
