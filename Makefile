@@ -38,6 +38,8 @@ LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --no
 	--generate-hashes --no-emit-index-url --no-emit-find-links
 # Every extra but `speed`, which replaces the HTTP/2 engine: `make test` runs on the plain dependencies.
 EXTRAS := $(addprefix --extra ,proxy wsgi reload gateway httpx metrics otel pytest)
+# What the image has (Dockerfile): all that serves, nothing that develops
+CONTAINER_EXTRAS := $(addprefix --extra ,speed proxy wsgi gateway metrics otel)
 
 .PHONY: help
 help: ## list the targets
@@ -126,6 +128,8 @@ lock: $(STAMPS)/uv ## resolve requirements/*.txt anew, with hashes (UPGRADE=1 fo
 	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml $(EXTRAS) requirements/lint.in -c requirements/test.txt \
 		-o requirements/lint.txt
 	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra speed -c requirements/test.txt -o requirements/speed.txt
+	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml $(CONTAINER_EXTRAS) -c requirements/lint.txt \
+		-c requirements/speed.txt -o requirements/container.txt
 
 .PHONY: dist
 dist: $(STAMPS)/package ## build the wheel and the source archive into dist/, the same bytes every time

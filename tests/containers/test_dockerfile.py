@@ -1,0 +1,193 @@
+"""The image: what its Dockerfile promises, and that its steps make what serves, without an engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import tomllib
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.processes import WAIT_SECONDS, host_process
+from tests.containers.dockerfile import read_dockerfile, sent_to_the_engine
+from tests.containers.sandbox import Image, why_not
+from tests.docs.markdown import ROOT
+from tests.docs.playing import free_port
+from tests.service.conftest import registered
+from tests.support.certificates import Certificates
+from verser2_guest_python import create_verser_broker
+from verser2_guest_python.service.settings import SessionSettings
+
+STAGES = read_dockerfile(ROOT / "Dockerfile")
+FINAL = STAGES[-1]
+EXAMPLE = ROOT / "config" / "container"
+SOCKET = "/run/verser2-guest/health.sock"
+
+APP = """\
+import os, subprocess
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    if scope["path"] == "/orphan":
+        # Its parent ends at once: it is left to the first process of the container
+        subprocess.run(["sh", "-c", "sleep 0.01 &"], check=True)
+    try:
+        open("/app/written", "w").close()
+        said = "written"
+    except OSError as error:
+        said = f"{os.getuid()} {os.getppid()} {os.environ['HOME']} {error.strerror}"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": said.encode()})
+"""
+
+
+def test_nothing_of_building_is_in_the_image() -> None:
+    assert len(STAGES) == 2
+    assert [one.rest for one in FINAL.all("COPY")] == ["--from=build /opt/verser2-guest /opt/verser2-guest"]
+    assert all("pip" not in one.rest and "apt" not in one.rest for one in FINAL.all("RUN"))
+    assert all(stage.base.startswith("python:") and "-slim" in stage.base for stage in STAGES)
+
+
+def test_all_that_is_installed_is_locked() -> None:
+    installs = [line for one in STAGES[0].all("RUN") for line in one.rest.split("&&") if " install " in line]
+    assert len(installs) == 4
+    assert all("--require-hashes" in line for line in installs[:3])
+    assert "--no-deps /dist/" in installs[3]
+    lock = (ROOT / "requirements" / "container.txt").read_text()
+    for name in ("h2", "jh2", "uvicorn", "prometheus-client", "opentelemetry-sdk", "a2wsgi", "python-socks"):
+        assert f"\n{name}==" in lock
+    assert "\npytest==" not in lock
+
+
+def test_it_runs_as_nobody_in_particular_and_can_be_asked_how_it_is() -> None:
+    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", FINAL.last("USER").rest), "numbers, which Kubernetes can check"
+    assert FINAL.last("ENTRYPOINT").words() == ["verser2-guest"]
+    assert FINAL.last("HEALTHCHECK").words() == ["verser2-guest", "health"]
+    assert FINAL.environment()["VERSER_HEALTH__SOCKET"] == SOCKET
+    labels = FINAL.last("LABEL").pairs()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert labels["org.opencontainers.image.version"] == project["version"]
+    assert labels["org.opencontainers.image.licenses"] == project["license"]
+
+
+def test_only_what_is_needed_is_sent_to_the_engine() -> None:
+    sent = sent_to_the_engine(ROOT)
+    assert {"pyproject.toml", "README.md", "LICENSE", "requirements/container.txt"} <= sent
+    assert {name.partition("/")[0] for name in sent} == {
+        "LICENSE",
+        "README.md",
+        "pyproject.toml",
+        "requirements",
+        "src",
+    }
+    assert not any("__pycache__" in name for name in sent)
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """What all instructions of the Dockerfile make."""
+    if reason := why_not():
+        pytest.skip(reason)
+    directory = tmp_path_factory.mktemp("image")
+    for parent in (directory, directory.parent):
+        parent.chmod(0o755)
+    sent = sent_to_the_engine(ROOT)
+    images: dict[str, Image] = {}
+    for stage in STAGES:
+        images[stage.name] = Image(stage, directory / (stage.name or "final"))
+        images[stage.name].build(ROOT, sent, images)
+    return images[FINAL.name]
+
+
+@pytest.mark.slow
+async def test_its_steps_make_an_image_that_serves(image: Image, certs: Certificates) -> None:
+    """As the first process, not as root, with a file system that cannot be written to."""
+    venv = image.root / "opt/verser2-guest"
+    assert not [path for path in venv.rglob("*") if path.name in {"uv", "pip", "gcc", "hatchling"}]
+    assert list(venv.rglob("verser2_guest_python/__pycache__/*.pyc")), "nothing is compiled at the start"
+    image.path("/app/containerized.py").write_text(APP)
+    image.path("/app/ca.pem").write_bytes(certs.ca.read_bytes())
+    names = ("--guest-id", "boxed", "--domain", "boxed.test", "--tls-ca-file", "ca.pem", "--workers", "2")
+    with host_process(certs.host, certs.host_key) as port:
+        await serve_from(image, f"https://localhost:{port}", certs, names)
+
+
+async def serve_from(image: Image, host_url: str, certs: Certificates, names: tuple[str, ...]) -> None:
+    with image.start("containerized:app", "--host-url", host_url, *names) as container:
+        await registered(container, "boxed-1", "boxed-2")
+        health = FINAL.last("HEALTHCHECK").words()
+        asked = await asyncio.to_thread(container.execute, *health)
+        assert (asked.returncode, asked.stderr) == (0, ""), asked
+        async with create_verser_broker(host_url=host_url, tls_ca_file=certs.ca) as broker:
+            await broker.wait_for_route("boxed.test")
+            for _ in range(4):
+                body = await (await broker.get("http://boxed.test/orphan")).read()
+                assert body == b"10001 1 /app Read-only file system"
+        while zombies(container.first):  # noqa: ASYNC110 - reaped by another process, which tells nobody
+            await asyncio.sleep(0.02)
+        assert await asyncio.to_thread(container.stop) == 0, container.transcript()
+    assert json.loads(container.stderr[-1])["event"] == "stopped"
+
+
+@pytest.mark.slow
+def test_the_example_works_as_a_whole(image: Image) -> None:
+    """The services of the compose file, each in a container of the image that its Dockerfile makes."""
+    image.extend(read_dockerfile(EXAMPLE / "Dockerfile")[0], EXAMPLE)
+    ports = {shown: str(free_port()) for shown in ("8443", "8080")}
+    for file in image.path("/app").glob("*.toml"):
+        text = file.read_text()
+        for shown, port in ports.items():
+            text = text.replace(shown, port)
+        file.write_text(text)
+    with (image.root / "etc/hosts").open("a") as hosts:
+        hosts.write("127.0.0.1 host\n")  # containers share the network here
+    services = yaml.safe_load((EXAMPLE / "compose.yaml").read_text())["services"]
+    image.once(*services.pop("certificates")["entrypoint"])
+    health = FINAL.last("HEALTHCHECK").words()
+    with ExitStack() as stack:
+        running = {
+            name: stack.enter_context(image.start(*service["command"], **service.get("environment", {})))
+            for name, service in services.items()
+        }
+        running["gateway"].says('"registered"')
+        for name in ("guest-1", "guest-2"):
+            running[name].says('"registered"')
+        for name, service in services.items():
+            asked = service.get("healthcheck", {"test": ["CMD", *health]})["test"][1:]
+            done = running[name].execute(*(word.replace("8080", ports["8080"]) for word in asked))
+            assert done.returncode == 0, f"{name}: {done.stderr}"
+        answers = set()
+        while len(answers) < 2:  # both Guests are asked in turn
+            with urllib.request.urlopen(f"http://127.0.0.1:{ports['8080']}/", timeout=WAIT_SECONDS) as answer:
+                answers.add(answer.read().decode())
+        assert answers == {"Hello from guest-1!\n", "Hello from guest-2!\n"}
+        for name in reversed(running):
+            assert running[name].stop() == 0, running[name].transcript()
+
+
+def test_the_example_gives_its_containers_nothing_to_write_to() -> None:
+    compose = yaml.safe_load((EXAMPLE / "compose.yaml").read_text())
+    for name, service in compose["services"].items():
+        if name == "certificates":
+            continue
+        assert service["read_only"]
+        assert service["tmpfs"] == SOCKET.rpartition("/")[0]
+        assert service["cap_drop"] == ["ALL"]
+        assert all(volume.endswith(":ro") for volume in service["volumes"])
+        assert "ports" not in service or name == "gateway"
+        assert (
+            int(service["stop_grace_period"].removesuffix("s")) > SessionSettings().timeout_graceful_shutdown
+        )
+    assert compose["networks"]["inside"] == {"internal": True}
+
+
+def zombies(first: int) -> int:
+    """How many children of the first process have ended, and wait for it."""
+    children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+    states = [Path(f"/proc/{child}/stat") for child in children]
+    return sum(path.exists() and path.read_text().rpartition(")")[2].split()[0] == "Z" for path in states)
