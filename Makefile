@@ -16,6 +16,8 @@ STAMPS := $(VENV)/.installed
 PYTEST_ARGS ?=
 # Where `make dist` and `make sbom` put what they make
 DIST ?= dist
+# Where `make docs` puts the pages
+SITE ?= site
 # Most tests wait for processes and sockets: two files at a time take little more than half the time. WORKERS=0 for one.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
@@ -68,7 +70,7 @@ $(STAMPS)/package: requirements/build.txt requirements/runtime.txt pyproject.tom
 	@$(UV_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(STAMPS)/test $(STAMPS)/lint $(STAMPS)/speed: $(STAMPS)/%: requirements/%.txt $(STAMPS)/package
+$(STAMPS)/test $(STAMPS)/lint $(STAMPS)/speed $(STAMPS)/docs: $(STAMPS)/%: requirements/%.txt $(STAMPS)/package
 	@echo "Installing what make $* needs into $(VENV)"
 	@$(UV_INSTALL) --require-hashes -r requirements/$*.txt
 	@touch $@
@@ -111,6 +113,11 @@ lint: $(STAMPS)/lint ## ruff, ruff format --check, mypy --strict
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict src
 
+.PHONY: docs
+docs: $(STAMPS)/docs ## build the documentation into site/, without warnings and without a network
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --clean --site-dir $(abspath $(SITE))
+	@$(BIN)/python -m tools.check_site $(SITE)
+
 .PHONY: format
 format: $(STAMPS)/lint ## sort imports, mend what can be mended, format
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -130,15 +137,23 @@ lock: $(STAMPS)/uv ## resolve requirements/*.txt anew, with hashes (UPGRADE=1 fo
 	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra speed -c requirements/test.txt -o requirements/speed.txt
 	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml $(CONTAINER_EXTRAS) -c requirements/lint.txt \
 		-c requirements/speed.txt -o requirements/container.txt
+	@$(LOCK) $(if $(UPGRADE),--upgrade) requirements/docs.in -c requirements/test.txt -o requirements/docs.txt
+
+# The time that goes into what is built: that of the last commit
+EPOCH = $${SOURCE_DATE_EPOCH:-`git log -1 --format=%ct 2>/dev/null || echo 1767225600`}
 
 .PHONY: dist
 dist: $(STAMPS)/package ## build the wheel and the source archive into dist/, the same bytes every time
 	@rm -f $(DIST)/verser2_guest_python-*
-	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-`git log -1 --format=%ct 2>/dev/null || echo 1767225600`} \
+	@SOURCE_DATE_EPOCH=$(EPOCH) \
 		$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir $(DIST)
 	@ls -l $(DIST)
 
+.PHONY: sbom
+sbom: $(STAMPS)/test $(STAMPS)/speed ## list what the package depends on, with licences, in dist/ (CycloneDX, and as text)
+	@SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/python -m tools.sbom $(DIST)
+
 .PHONY: clean
 clean: ## remove what the other targets made, .venv too
-	@rm -rf $(VENV) build dist htmlcov .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) build dist site htmlcov .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find src tests examples bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || :

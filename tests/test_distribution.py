@@ -21,7 +21,7 @@ from tests.test_project import ROOT, package_json, pyproject
 VENV = Path(sys.prefix)
 UV = str(VENV / "bin" / "uv")
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-COPIED = ("src", "tests", "config", "examples", "bench", "docs", "requirements")
+COPIED = ("src", "tests", "config", "examples", "bench", "docs", "requirements", "tools")
 INSPECTOR = ROOT / "src" / "verser2_guest_python" / "service" / "inspector" / "static"
 NEEDED = {
     "verser2_guest_python/py.typed",

@@ -1,6 +1,6 @@
-"""Writes the options and the variables of `docs/reference/` from the program; a test holds them together.
+"""Writes the pages of `docs/reference/` that are made from the program; a test holds them together.
 
-After a change of a setting::
+After a change of a setting, a metric, or of what is public in the library::
 
     python -m tests.docs.reference
 """
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import click
 
+from tests.docs import api
 from tests.docs.markdown import ROOT
 from verser2_guest_python.cli.main import program
 from verser2_guest_python.service.environment import variables
@@ -178,6 +179,7 @@ def _metric_rows(prefix: str, table: Mapping[str, Metric]) -> str:
 
 
 if __name__ == "__main__":
+    api.PAGE.write_text(api.page())
     METRICS_PAGE.write_text(metrics())
     CLI_PAGE.write_text(command_line())
     ENVIRONMENT_PAGE.write_text(environment())

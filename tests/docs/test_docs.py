@@ -12,7 +12,7 @@ import click
 import pytest
 
 import verser2_guest_python
-from tests.docs import reference
+from tests.docs import api, reference
 from tests.docs.markdown import (
     PAGES,
     ROOT,
@@ -126,6 +126,23 @@ def test_what_is_made_from_the_program_is_the_programs() -> None:
     assert reference.CLI_PAGE.read_text() == reference.command_line(), hint
     assert reference.ENVIRONMENT_PAGE.read_text() == reference.environment(), hint
     assert reference.METRICS_PAGE.read_text() == reference.metrics(), hint
+    assert api.PAGE.read_text() == api.page(), hint
+
+
+def test_every_public_name_is_described() -> None:
+    described = {name for names in api.GROUPS.values() for name in names}
+    assert {
+        name
+        for name in verser2_guest_python.__all__
+        if not name.endswith(("Error", "Failure")) and name.strip("_").islower() | name[0].isupper()
+    } - described == {"VERSER2_GUEST_PYTHON_PACKAGE_NAME", "__version__"}
+
+
+def test_the_site_has_every_page() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    named = re.findall(r"^ +- (?:[^:]+: )?(\S+\.md)$", nav, re.MULTILINE)
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert sorted(named) == sorted(pages), "name it in the nav of mkdocs.yml"
 
 
 def test_every_exit_code_is_listed() -> None:
