@@ -140,7 +140,7 @@ def test_every_public_name_is_described() -> None:
 
 def test_the_site_has_every_page() -> None:
     nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
-    named = re.findall(r"^ +- (?:[^:]+: )?(\S+\.md)$", nav, re.MULTILINE)
+    named = re.findall(r"^ +- (?:[^:\n]+: )?(\S+\.md)$", nav, re.MULTILINE)
     pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     assert sorted(named) == sorted(pages), "name it in the nav of mkdocs.yml"
 
