@@ -467,6 +467,19 @@ def test_a_key_that_others_may_read_is_a_warning(certs: Certificates, tmp_path: 
     client_context(certs.ca, certs.guest, key)  # and works
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file to somebody else")
+@pytest.mark.parametrize(("mode", "sentences"), [(0o440, 0), (0o444, 1)])
+def test_a_key_that_is_lent_to_our_group_is_none(
+    certs: Certificates, tmp_path: Path, mode: int, sentences: int
+) -> None:
+    """As Kubernetes mounts a Secret: it is root's, and the group of the Pod may read it."""
+    key = tmp_path / "key.pem"
+    key.write_bytes(certs.guest_key.read_bytes())
+    os.chown(key, 12345, os.getegid())
+    key.chmod(mode)
+    assert len(credentials_warnings(cert_file=certs.guest, key_file=key)) == sentences
+
+
 def test_an_expired_certificate_is_a_warning(certs: Certificates, tmp_path: Path) -> None:
     (sentence,) = credentials_warnings(cert_file=certs.expired, key_file=certs.expired_key)
     assert sentence.startswith(f"{certs.expired}: the certificate expired on ")

@@ -140,7 +140,7 @@ def credentials_warnings(
 
     found: list[tuple[FilePath, str]] = []
     key_holder = pfx_file or key_file or cert_file
-    if key_holder is not None and (mode := _file_mode(key_holder)) & _READABLE_BY_OTHERS:
+    if key_holder is not None and (mode := _exposing_mode(key_holder)):
         reason = f"the private key can be read by other users of this machine (mode {mode:04o})"
         found.append((key_holder, f"{reason}; chmod 600 keeps it to its owner"))
     now = datetime.datetime.now(datetime.UTC)
@@ -195,13 +195,20 @@ def _read_if_regular(path: FilePath) -> bytes:
         return b""
 
 
-def _file_mode(path: FilePath) -> int:
-    """Permission bits of a regular file; 0 where they say nothing (Windows), or there is no such file."""
+def _exposing_mode(path: FilePath) -> int:
+    """Permission bits of a regular file that others may read; 0 where nothing is wrong, or can be told.
+
+    A file of somebody else's that we may read as one of its group, as a Secret of Kubernetes is, is meant so.
+    """
     try:
-        mode = Path(path).stat().st_mode
+        found = Path(path).stat()
     except (OSError, ValueError):
         return 0
-    return stat.S_IMODE(mode) if os.name == "posix" and stat.S_ISREG(mode) else 0
+    if os.name != "posix" or not stat.S_ISREG(found.st_mode):
+        return 0
+    is_lent = found.st_uid != os.geteuid() and found.st_gid in {os.getegid(), *os.getgroups()}
+    mode = stat.S_IMODE(found.st_mode)
+    return mode if mode & (stat.S_IROTH if is_lent else _READABLE_BY_OTHERS) else 0
 
 
 def _unreadable(path: FilePath, error: OSError | ValueError) -> CredentialsError:
