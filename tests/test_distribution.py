@@ -74,6 +74,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return make_dist(ROOT, tmp_path_factory.mktemp("dist"), SOURCE_DATE_EPOCH="1767225600")
 
 
+@pytest.mark.slow
 def test_another_checkout_gives_the_same_bytes(built: dict[str, Path], tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere"
     for name in COPIED:

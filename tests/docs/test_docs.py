@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -187,6 +189,18 @@ def test_the_examples_of_configurations_name_every_setting() -> None:
 def uncommented(path: Path) -> dict[str, Any]:
     """A file with what it shows in comments."""
     return tomllib.loads(re.sub(r"^# ?(\w+ = )", r"\1", path.read_text(), flags=re.MULTILINE))
+
+
+def test_every_option_of_uvicorn_is_told() -> None:
+    help_text = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    rows = re.findall(
+        r"^\| ([^|`]+) \|", (ROOT / "docs" / "moving-from-uvicorn.md").read_text(), re.MULTILINE
+    )
+    told = {f"--{name.strip()}" for row in rows[1:] for name in row.split(",")}
+    pairs = re.findall(r"^  (--[a-z][\w-]*)(?: / (--[\w-]+))?", help_text, re.MULTILINE)
+    assert {name for pair in pairs for name in pair if name} - {"--help"} <= told
 
 
 def test_every_floor_of_the_house_is_described() -> None:

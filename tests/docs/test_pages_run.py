@@ -20,11 +20,16 @@ from verser2_guest_python import create_verser_broker, create_verser_guest, crea
 from verser2_guest_python.asgi.types import ASGIApp
 
 ALIVE = {"run", "start"}
-PLAYED = [page for page in PAGES if any(block.marker in ALIVE for block in blocks_of(page))]
+LONG = {"docs/frameworks.md"}  # three frameworks are imported in processes of their own
+PLAYED = [
+    pytest.param(page, marks=[pytest.mark.slow] if name_of(page) in LONG else [], id=name_of(page))
+    for page in PAGES
+    if any(block.marker in ALIVE for block in blocks_of(page))
+]
 WITH_SNIPPETS = [page for page in PAGES if any(block.marker == "inside" for block in blocks_of(page))]
 
 
-@pytest.mark.parametrize("page", PLAYED, ids=name_of)
+@pytest.mark.parametrize("page", PLAYED)
 def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
     blocks = blocks_of(page)
     with Player(tmp_path) as player:
