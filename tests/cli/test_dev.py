@@ -109,7 +109,7 @@ def test_mistakes(state: dict[str, str]) -> None:
 def test_a_port_that_is_taken_is_told(state: dict[str, str]) -> None:
     with dev(state, PLAIN) as one:
         arguments = ("dev", "small:app", "--app-dir", str(APPS), "--port", str(one.port))
-        fails(78, str(one.port), "in use", "--port", arguments=arguments, env=state)
+        fails(78, f"{one.port} of this machine: address already in use. ", arguments=arguments, env=state)
 
 
 def test_without_its_extras_it_says_so_and_serves(state: dict[str, str], tmp_path: Path) -> None:

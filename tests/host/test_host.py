@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ssl
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,13 @@ import verser2_guest_python
 from tests.host.peers import WAIT_SECONDS, Broker, Guest, Peer, Watcher, failed, running_host
 from tests.host.test_streaming import active
 from tests.support.certificates import Certificates
-from verser2_guest_python import VerserConfigurationError, VerserUsageError, create_verser_host
+from verser2_guest_python import (
+    VerserConfigurationError,
+    VerserConnectionError,
+    VerserUsageError,
+    create_verser_broker,
+    create_verser_host,
+)
 from verser2_guest_python.host import Applicant, Authorization, HostEvent, RequestRecord
 from verser2_guest_python.http2 import ErrorCode
 
@@ -138,11 +146,37 @@ async def test_serve_forever_cancelled_closes_the_host(certs: Certificates) -> N
 async def test_a_handshake_that_fails_is_told(certs: Certificates) -> None:
     async with running_host(certs) as host:
         watcher = Watcher(host)
-        _, writer = await asyncio.open_connection("127.0.0.1", host.port)
-        writer.write(b"GET / HTTP/1.1\r\n\r\n")
-        await watcher.wait("handshake-failed")
-        writer.close()
-        await writer.wait_closed()
+        for words, reason in (
+            (b"GET / HTTP/1.1\r\n\r\n", "the client does not speak TLS"),
+            (b"", "the client is gone: it closed the connection during the TLS handshake"),
+        ):
+            _, writer = await asyncio.open_connection("127.0.0.1", host.port)
+            writer.write(words)
+            writer.close()
+            await writer.wait_closed()
+            event = await watcher.wait("handshake-failed", reason=reason)
+            assert str(event.fields["address"]).startswith("127.0.0.1:")
+
+
+async def test_who_does_not_trust_the_host_is_told(certs: Certificates) -> None:
+    async with running_host(certs) as host:
+        watcher = Watcher(host)
+        with pytest.raises(VerserConnectionError):
+            await create_verser_broker(host_url=host.url, tls_ca_file=certs.untrusted_ca).connect()
+        reason = "the client does not trust the certificate here: unknown ca"
+        await watcher.wait("handshake-failed", reason=reason)
+
+
+async def test_who_offers_no_http2_is_told(certs: Certificates) -> None:
+    async with running_host(certs) as host:
+        watcher = Watcher(host)
+        browser = ssl.create_default_context(cafile=certs.ca)
+        browser.set_alpn_protocols(["http/1.1"])
+        with contextlib.suppress(ssl.SSLError, ConnectionError):
+            _, writer = await asyncio.open_connection("localhost", host.port, ssl=browser)
+            writer.close()
+            await writer.wait_closed()
+        await watcher.wait("handshake-failed", reason="the client does not offer HTTP/2 (h2 in TLS ALPN)")
 
 
 async def test_a_listener_that_fails_harms_nobody(

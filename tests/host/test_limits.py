@@ -85,7 +85,8 @@ async def test_a_handshake_that_takes_too_long(certs: Certificates) -> None:
         async with silent_callers(host.port, 2) as readers:
             for reader in readers:
                 await ends(reader)
-        await watcher.wait("handshake-failed")
+        reason = "the client did not finish the TLS handshake within 0.1 s"
+        await watcher.wait("handshake-failed", reason=reason)
         peer = await RawPeer.dial(host.port, client_tls(certs))  # TLS, and not a word of HTTP/2
         assert (await watcher.wait("disconnected")).fields["limit"] == "handshake"
         await peer.gone()

@@ -191,9 +191,11 @@ async def test_a_client_certificate_can_be_required(certs: Certificates) -> None
             await guest.lease()
         with pytest.raises(CertificateRefused):
             await Peer(host, certs).__aenter__()
+        await watcher.wait("handshake-failed", reason="the client shows no certificate")
         with pytest.raises(CertificateRefused):
             await Peer(host, certs, cert=certs.untrusted, key=certs.untrusted_key).__aenter__()
-        await watcher.wait("handshake-failed")
+        reason = "the client's certificate is not trusted here: unable to get local issuer certificate"
+        await watcher.wait("handshake-failed", reason=reason)
 
 
 class OnlyWithToken(Authorization):

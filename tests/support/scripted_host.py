@@ -187,7 +187,7 @@ async def scripted_host(
         tls=tls,
         on_session=host.on_session,
         options=options or SessionOptions(),
-        on_error=lambda _address, error: host.handshake_errors.append(error),
+        on_error=host.handshake_errors.append,
     )
     try:
         yield host

@@ -22,7 +22,7 @@ from verser2_guest_python.host.identity import load_parser
 from verser2_guest_python.host.limits import HostLimits
 from verser2_guest_python.host.observing import HostObserver, Observation
 from verser2_guest_python.host.policy import PolicyEntry, PolicyFunction
-from verser2_guest_python.http2 import Listener, SessionOptions, listen
+from verser2_guest_python.http2 import Listener, SessionOptions, listen, why
 from verser2_guest_python.wire.routes import Route
 
 DEFAULT_LEASE_TIMEOUT_SECONDS = 5.0
@@ -142,15 +142,14 @@ class VerserHost:
                 options=self._limits.session_options(self._session_options),
                 limits=self._limits.door(),
                 on_refused=core.turned_away,
-                on_error=lambda address, error: core.tell(
-                    "handshake-failed", address=address, reason=str(error)
+                on_error=lambda error: core.tell(
+                    "handshake-failed", address=error.address, reason=error.reason
                 ),
             )
         except OSError as error:
-            reason = error.strerror or str(error)
             raise VerserConfigurationError(
-                f"Cannot listen on {self._address}, port {self._given_port}: "
-                f"{reason[:1].lower()}{reason[1:]}. Choose another address or port."
+                f"Cannot listen on {self._address}, port {self._given_port}: {why(error)}. "
+                "Choose another address or port."
             ) from error
         self._run = _Run(core, listener)
         core.tell("listening", address=self._address, port=self.port, url=self.url)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .connecting import Listener, connect, listen
+from .connecting import Listener, connect, listen, why
 from .contexts import client_context, server_context
 from .door import DoorLimits
 from .errors import (
@@ -13,6 +13,7 @@ from .errors import (
     ConnectTimeout,
     CredentialsError,
     ErrorCode,
+    HandshakeFailed,
     HeadTooLarge,
     HostUnreachable,
     Http2Error,
@@ -40,6 +41,7 @@ __all__ = [
     "FieldBlock",
     "Fields",
     "FloodLimits",
+    "HandshakeFailed",
     "HeadTooLarge",
     "HostUnreachable",
     "Http2Error",
@@ -57,4 +59,5 @@ __all__ = [
     "connect",
     "listen",
     "server_context",
+    "why",
 ]

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from .dialing import open_tcp
 from .door import Door, DoorLimits
-from .errors import ConnectionLost, ConnectTimeout, HostUnreachable
+from .errors import ConnectionLost, ConnectTimeout, HandshakeFailed, HostUnreachable
 from .options import SessionOptions
 from .session import Session
 from .tls import TlsTransport, at
@@ -115,7 +115,7 @@ async def listen(
     tls: ssl.SSLContext | Callable[[], ssl.SSLContext],
     on_session: Callable[[Session], None],
     options: SessionOptions = _DEFAULT_OPTIONS,
-    on_error: Callable[[str, Exception], None] | None = None,
+    on_error: Callable[[HandshakeFailed], None] | None = None,
     limits: DoorLimits | None = None,
     on_refused: Callable[[str, str], None] | None = None,
 ) -> Listener:
@@ -123,7 +123,7 @@ async def listen(
 
     `tls` may be a function that gives the context for each connection, so that it can change.
     `on_session` is called with each session once TLS is up, before any of its streams; `on_error`
-    with the peer's address and the ConnectError of a handshake that failed. With `limits`, connections
+    with what a handshake came to that failed. With `limits`, connections
     beyond them are closed before their handshake, and `on_refused` is told the peer's address and the
     limit (`connections`, `handshakes`).
     """
@@ -148,8 +148,8 @@ async def listen(
             error = None if future.cancelled() else future.exception()
             if error is not None or future.cancelled():
                 deadline.cancel()
-                if on_error is not None and isinstance(error, Exception):
-                    on_error(transport.address, error)
+                if on_error is not None and isinstance(error, HandshakeFailed):
+                    on_error(error)
 
         transport.ready.add_done_callback(ready)
         return transport

@@ -7,6 +7,7 @@
     │   ├── TlsTrustError           we do not trust the other end's certificate
     │   ├── CertificateRefused      the other end does not trust ours, or misses it
     │   ├── AlpnError               TLS, but not HTTP/2
+    │   ├── HandshakeFailed         somebody dialled us, and it came to nothing
     │   └── ConnectTimeout
     ├── ConnectionLost              the session is gone
     ├── SessionClosing              the session opens no further streams
@@ -102,6 +103,14 @@ class AlpnError(ConnectError):
         chosen = f"selected {selected!r}" if selected else "selected no protocol"
         super().__init__(address, f"{address} does not speak HTTP/2: it {chosen} in TLS ALPN, not 'h2'")
         self.selected = selected
+
+
+class HandshakeFailed(ConnectError):
+    """Somebody at `address` dialled us, and there was no session."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(address, f"{address}: {reason}")
+        self.reason = reason
 
 
 class ConnectTimeout(ConnectError):

@@ -15,14 +15,8 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import TYPE_CHECKING, cast
 
-from .errors import (
-    AlpnError,
-    CertificateRefused,
-    ConnectError,
-    ConnectTimeout,
-    HostUnreachable,
-    TlsTrustError,
-)
+from .errors import AlpnError, ConnectError, ConnectTimeout, HandshakeFailed, HostUnreachable
+from .handshakes import explain, explain_client
 
 if TYPE_CHECKING:
     from .door import Door
@@ -39,18 +33,6 @@ _KEEPALIVE_IDLE_SECONDS = 30
 _KEEPALIVE_INTERVAL_SECONDS = 10
 _KEEPALIVE_PROBES = 3
 
-_CERTIFICATE_ALERTS = (
-    "UNKNOWN_CA",
-    "BAD_CERTIFICATE",
-    "UNSUPPORTED_CERTIFICATE",
-    "CERTIFICATE_REVOKED",
-    "CERTIFICATE_EXPIRED",
-    "CERTIFICATE_UNKNOWN",
-    "CERTIFICATE_REQUIRED",
-    "ACCESS_DENIED",
-    "DECRYPT_ERROR",
-)
-
 
 def at(host: str, port: int) -> str:
     """An address as people write it."""
@@ -63,26 +45,6 @@ class _State(Enum):
     OPEN = "open"
     CLOSING = "closing"
     CLOSED = "closed"
-
-
-def explain(error: ssl.SSLError, address: str, agreed: bool) -> ConnectError:
-    """What a failed handshake, or an alert right after it, means for the user.
-
-    `agreed` tells whether both ends had found a cipher before: what a server of TLS 1.2 then calls a
-    handshake failure is that it misses a client certificate (RFC 5246 §7.4.6).
-    """
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return TlsTrustError(address, error.verify_message.rstrip("."))
-    reason = error.reason or str(error)
-    if "NO_APPLICATION_PROTOCOL" in reason:
-        return AlpnError(address, None)
-    if "ALERT" in reason and any(alert in reason for alert in _CERTIFICATE_ALERTS):
-        return CertificateRefused(address, reason.partition("ALERT_")[2].lower().replace("_", " "))
-    if agreed and "ALERT_HANDSHAKE_FAILURE" in reason:
-        return CertificateRefused(address, "it wants a client certificate")
-    if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"):
-        return HostUnreachable(address, "it does not speak TLS on this port")
-    return TlsTrustError(address, f"the TLS handshake failed ({reason.lower().replace('_', ' ')})")
 
 
 class TlsTransport(asyncio.Protocol):
@@ -230,7 +192,7 @@ class TlsTransport(asyncio.Protocol):
             return
         except ssl.SSLError as error:
             self._send()  # the alert that tells the other end why
-            self._fail_handshake(explain(error, self.address, self._object.cipher() is not None))
+            self._fail_handshake(self._explain(error))
             return
         self._send()
         selected = self._object.selected_alpn_protocol()
@@ -244,7 +206,14 @@ class TlsTransport(asyncio.Protocol):
             self.ready.set_result(session)
         self._read()
 
+    def _explain(self, error: ssl.SSLError) -> ConnectError:
+        if self._object.server_side:
+            return explain_client(error, self.address)
+        return explain(error, self.address, self._object.cipher() is not None)
+
     def _fail_handshake(self, error: ConnectError) -> None:
+        if self._object.server_side and not isinstance(error, HandshakeFailed):
+            error = explain_client(error, self.address)
         if not self.ready.done():
             self.ready.set_exception(error)
             self.ready.exception()  # the connecting task may have given up
@@ -265,7 +234,7 @@ class TlsTransport(asyncio.Protocol):
         except ssl.SSLZeroReturnError:  # close_notify
             ended = True
         except ssl.SSLError as error:
-            self.failure = explain(error, self.address, self._object.cipher() is not None)
+            self.failure = self._explain(error)
             self._deliver(chunks)
             self._lose(str(self.failure))
             self._send()

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from verser2_guest_python.errors import VerserConfigurationError
+from verser2_guest_python.http2 import why
 from verser2_guest_python.service.dev_log import GATEWAY_BROKER
 from verser2_guest_python.service.dev_stack import DRAIN_SECONDS, DevStack
 
@@ -48,10 +49,9 @@ def loopback_sockets(port: int | None, first: int = DEFAULT_PORT) -> list[socket
             return _listen(candidate)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or port is not None:
-                reason = (error.strerror or str(error)).lower()
                 raise VerserConfigurationError(
-                    f"Cannot listen on port {candidate} of this machine: {reason}. Choose another one with "
-                    "--port, or leave that out to have a free one chosen."
+                    f"Cannot listen on port {candidate} of this machine: {why(error)}. Choose another one "
+                    "with --port, or leave that out to have a free one chosen."
                 ) from None
     raise VerserConfigurationError(
         f"The ports from {first} to {first + _PORTS_TRIED - 1} are all in use: "

@@ -50,7 +50,7 @@ class DevLog:
         self._access.write(
             request_id=record.request_id,
             source_id=record.source_id,
-            method=record.method,
+            method="WS" if record.method == "WEBSOCKET" else record.method,  # as the gateway's
             path=record.path,
             status=record.status,
             duration_ms=record.seconds * 1000,
