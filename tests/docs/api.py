@@ -91,7 +91,13 @@ def described(value: Any) -> str:
 
 
 def members(value: type) -> Iterator[tuple[str, Any]]:
-    """Public methods and properties, in the order of the source; those of a base come after its own."""
+    """Public properties, then methods, in the order of the source; those of a base come after its own."""
+    found = list(_members(value))
+    yield from (member for member in found if isinstance(member[1], property))
+    yield from (member for member in found if not isinstance(member[1], property))
+
+
+def _members(value: type) -> Iterator[tuple[str, Any]]:
     seen: set[str] = set()
     for base in value.__mro__:
         if not base.__module__.startswith(PACKAGE):
@@ -108,8 +114,8 @@ def member_of(owner: str, name: str, found: Any) -> str:
     if isinstance(found, property):
         assert found.fget is not None
         returned = inspect.signature(found.fget).return_annotation
-        said = " ".join((inspect.getdoc(found) or "").split())
-        return f"- `{owner}.{name}`: `{plain(returned)}`" + (f". {said}" if said else "") + "\n"
+        told = " ".join((inspect.getdoc(found) or "").split())
+        return f"- `{owner}.{name}`: `{plain(returned)}`" + (f". {told}" if told else "") + "\n"
     function = found.__func__ if isinstance(found, classmethod | staticmethod) else found
     return (
         f"#### {owner}.{name}\n\n"
