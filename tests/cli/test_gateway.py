@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -13,7 +14,9 @@ import httpx2
 import pytest
 
 from tests.cli.conftest import Stage
-from tests.cli.processes import Running, fails, start
+from tests.cli.processes import Running, fails, run, start
+from tests.service.asking import get as ask
+from tests.service.asking import status
 from tests.support.certificates import Certificates
 from verser2_guest_python import VerserConfigurationError
 from verser2_guest_python.service import gateway_server
@@ -74,6 +77,37 @@ def test_an_extra_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway_server, "find_spec", lambda name: None if name == "httptools" else name)
     with pytest.raises(VerserConfigurationError, match=r"httptools.*pip install.*\[gateway\]"):
         gateway_server.check_extra()
+
+
+def test_it_can_be_asked_how_it_is(stage: Stage, tmp_path: Path) -> None:
+    sock = tmp_path / "health.sock"
+    question = ("health", "--health-socket", str(sock))
+    with start(*ANYWHERE, "--health-socket", sock) as process:
+        listening(process)
+        assert run(*question, "--live").returncode == 0
+        away = run(*question)
+        assert (away.returncode, away.stdout) == (1, b"not ready: not registered at any Host\n")
+        assert process.stop() == 0
+    arguments = ("gateway", "--listen", "127.0.0.1:0", *stage.peer, "--broker-id", "door")
+    with start(*arguments, "--health-socket", sock, "--no-access-log") as process:
+        process.says('"registered"')
+        assert run(*question).stdout == b"ready: registered as door\n"
+        url = listening(process)
+        assert get(f"{url}/plain", "a.test").status_code == 200
+        assert get(f"{url}/", "nowhere.test").status_code == 404
+        while asyncio.run(status(sock))["requests"] != {"total": 2, "in_flight": 0}:
+            pass  # a client has its answer a moment before that is counted
+        text = asyncio.run(ask(sock, "/metrics"))[1]
+        for line in (
+            'verser_gateway_requests_total{method="GET",status_class="2xx"} 1.0',
+            'verser_gateway_requests_total{method="GET",status_class="4xx"} 1.0',
+            "verser_gateway_requests_in_flight 0.0",
+            "verser_gateway_request_duration_seconds_count 2.0",
+            "verser_gateway_connected 1.0",
+        ):
+            assert f"\n{line}\n" in text
+        assert {"a.test", "b.test"} <= set(asyncio.run(status(sock))["domains"])
+        assert process.stop() == 0
 
 
 def test_from_the_first_line_to_the_last(stage: Stage) -> None:

@@ -17,7 +17,7 @@ from tests.cli.processes import WAIT_SECONDS
 from tests.docs.markdown import ROOT, name_of
 from tests.docs.test_docs import parse
 from verser2_guest_python.service.environment import variables
-from verser2_guest_python.service.metric_table import METRICS, PREFIX
+from verser2_guest_python.service.metric_table import GATEWAY_METRICS, GATEWAY_PREFIX, METRICS, PREFIX
 from verser2_guest_python.service.settings import SessionSettings, Settings, setting_keys, settings_from
 from verser2_guest_python.service.sources import Sources
 
@@ -180,6 +180,11 @@ def test_a_workload_runs_as_the_image_expects(workload: Manifest) -> None:
     assert spec["terminationGracePeriodSeconds"] > SessionSettings().timeout_graceful_shutdown + 5
     assert spec["securityContext"]["runAsNonRoot"]
     assert spec["automountServiceAccountToken"] is False
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        command = container[probe]["exec"]["command"]
+        assert command[:2] == ["verser2-guest", "health"]
+        parse(command[1:])
+        assert container[probe]["timeoutSeconds"] > 5, "longer than the command itself waits"
     security = container["securityContext"]
     assert security["readOnlyRootFilesystem"]
     assert security["capabilities"] == {"drop": ["ALL"]}
@@ -223,28 +228,25 @@ def test_nobody_reaches_a_guest_but_the_monitoring() -> None:
         "name": "VERSER_GUEST_ID",
         "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}},
     } in container["env"]
-    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        command = container[probe]["exec"]["command"]
-        assert command[:2] == ["verser2-guest", "health"]
-        parse(command[1:])
-        assert container[probe]["timeoutSeconds"] > 5, "longer than the command itself waits"
     assert "lifecycle" not in container, "SIGTERM drains: there is nothing to do before it"
 
 
-def test_guests_are_as_many_as_their_requests_ask_for() -> None:
-    guests = next(one for one in WORKLOADS if name(one) == "hello")
-    assert "replicas" not in guests["spec"], "applied anew, it would undo what the autoscaler has done"
-    metric = of_workload(guests, "HorizontalPodAutoscaler")["spec"]["metrics"][0]["pods"]["metric"]["name"]
-    assert metric.removeprefix(PREFIX) in METRICS
+def test_there_are_as_many_as_their_requests_ask_for() -> None:
+    deployments = [one for one in WORKLOADS if one["kind"] == "Deployment"]
+    assert not any("replicas" in one["spec"] for one in deployments), "it would undo what the autoscaler does"
+    scalers = [of_workload(one, "HorizontalPodAutoscaler") for one in deployments]
+    named = {one["spec"]["metrics"][0]["pods"]["metric"]["name"] for one in scalers}
+    known = {PREFIX + one for one in METRICS} | {GATEWAY_PREFIX + one for one in GATEWAY_METRICS}
+    assert named <= known
     rules = yaml.safe_load((FOLDER / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
-    assert [rule["seriesQuery"].partition("{")[0] for rule in rules] == [metric]
+    assert {rule["seriesQuery"].partition("{")[0] for rule in rules} == named
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.toml")), ids=name_of)
 def test_a_configuration_reads_its_certificates_anew(path: Path) -> None:
     settings = settings_from(Sources({"config": path}, {}, ROOT))
     assert str(settings.tls.cert_file) == "/certificates/tls.crt"
-    if path.name != "gateway.toml":  # which reads them at every connect, and has no port for metrics
+    assert settings.health.listen == "0.0.0.0:9464"
+    if path.name != "gateway.toml":  # which reads them at every connect
         assert settings.tls.reload_interval
-        assert settings.health.listen == "0.0.0.0:9464"
     assert settings.session.timeout_graceful_shutdown == SessionSettings().timeout_graceful_shutdown

@@ -16,7 +16,15 @@ from tests.docs import api
 from tests.docs.markdown import ROOT
 from verser2_guest_python.cli.main import program
 from verser2_guest_python.service.environment import variables
-from verser2_guest_python.service.metric_table import HOST_METRICS, HOST_PREFIX, METRICS, PREFIX, Metric
+from verser2_guest_python.service.metric_table import (
+    GATEWAY_METRICS,
+    GATEWAY_PREFIX,
+    HOST_METRICS,
+    HOST_PREFIX,
+    METRICS,
+    PREFIX,
+    Metric,
+)
 from verser2_guest_python.service.option import Kind, Option
 from verser2_guest_python.service.options import OPTIONS, SOURCE_KEYS
 from verser2_guest_python.service.settings import Settings, setting_keys
@@ -158,6 +166,14 @@ HOST_METRICS_HEAD = """
 """
 
 
+GATEWAY_METRICS_HEAD = """
+## Of a gateway
+
+| metric | kind | labels | meaning |
+|---|---|---|---|
+"""
+
+
 def metrics() -> str:
     """The page of the metrics."""
     return (
@@ -165,6 +181,8 @@ def metrics() -> str:
         + _metric_rows(PREFIX, METRICS)
         + HOST_METRICS_HEAD
         + _metric_rows(HOST_PREFIX, HOST_METRICS)
+        + GATEWAY_METRICS_HEAD
+        + _metric_rows(GATEWAY_PREFIX, GATEWAY_METRICS)
     )
 
 

@@ -173,3 +173,30 @@ _HOST_TABLE: Final = (
     ),
 )
 HOST_METRICS: Final = MappingProxyType({metric.name: metric for metric in _HOST_TABLE})
+
+GATEWAY_PREFIX: Final = "verser_gateway_"
+_GATEWAY_TABLE: Final = (
+    Metric("info", Kind.GAUGE, "Always 1.", ("version", "broker_id")),
+    Metric(
+        "requests_total",
+        Kind.COUNTER,
+        "Requests and WebSockets (method WEBSOCKET, 1xx when it was open) that are over, by what their "
+        "clients were told.",
+        ("method", "status_class"),
+    ),
+    Metric("request_duration_seconds", Kind.HISTOGRAM, "From the request's head to its end.", (), _SECONDS),
+    Metric("time_to_first_byte_seconds", Kind.HISTOGRAM, "From the same to the answer's head.", (), _SECONDS),
+    Metric("requests_in_flight", Kind.GAUGE, "Requests and WebSockets under way."),
+    Metric("request_bytes_total", Kind.COUNTER, "Bytes of their bodies or messages, of those that are over."),
+    Metric("response_bytes_total", Kind.COUNTER, "Bytes of the answers, likewise."),
+    Metric("connected", Kind.GAUGE, "1 while it has a session with a Host."),
+    Metric("domains", Kind.GAUGE, "Domains that can be called."),
+    Metric(
+        "event_loop_lag_seconds",
+        Kind.HISTOGRAM,
+        "How late a timer ran, asked twice a second.",
+        (),
+        _LAG_SECONDS,
+    ),
+)
+GATEWAY_METRICS: Final = MappingProxyType({metric.name: metric for metric in _GATEWAY_TABLE})

@@ -149,6 +149,7 @@ GATEWAY_KEYS: Final = (
     "session.proxy",
     "session.exit_on_connect_failure",
     *LOG_KEYS,
+    *HEALTH_KEYS,
     OTEL_KEY,
     *SOURCE_KEYS,
 )

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from verser2_guest_python.service.measures import Report, Value
 from verser2_guest_python.service.metric_table import (
+    GATEWAY_METRICS,
+    GATEWAY_PREFIX,
     HOST_METRICS,
     HOST_PREFIX,
     METRICS,
@@ -34,7 +36,7 @@ class MetricsMissingError(Exception):
 def render(
     reports: Mapping[str, Report], accept: str, metrics: Mapping[str, Metric] = METRICS
 ) -> tuple[str, bytes]:
-    """Content type and text of the reports of these workers, or of a Host, as `accept` asks for it.
+    """Content type and text of the reports of workers, of a Host or of a gateway, as `accept` asks for it.
 
     Raises `MetricsMissingError`. The first call loads the library: call it in a thread.
     """
@@ -53,9 +55,13 @@ class _Collector:
     def __init__(self, reports: Mapping[str, Report], metrics: Mapping[str, Metric]) -> None:
         self._reports = reports
         self._metrics = metrics
-        is_host = metrics is HOST_METRICS
-        self._prefix = HOST_PREFIX if is_host else PREFIX
-        self._labels = () if is_host else (WORKER_LABEL,)
+        self._labels: tuple[str, ...] = ()
+        if metrics is HOST_METRICS:
+            self._prefix = HOST_PREFIX
+        elif metrics is GATEWAY_METRICS:
+            self._prefix = GATEWAY_PREFIX
+        else:
+            self._prefix, self._labels = PREFIX, (WORKER_LABEL,)
 
     def describe(self) -> list[Family]:
         return []

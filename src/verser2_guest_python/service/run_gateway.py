@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from verser2_guest_python.asgi.types import ASGIApp
 from verser2_guest_python.broker.broker import VerserBroker, create_verser_broker
@@ -21,21 +23,24 @@ from verser2_guest_python.errors import (
     VerserError,
     VerserUsageError,
 )
-from verser2_guest_python.integrations.gateway import Gateway, GatewayLimits, create_gateway
+from verser2_guest_python.integrations.gateway import Gateway, GatewayLimits, GatewayRecord, create_gateway
 from verser2_guest_python.peer.address import parse_host_url
 from verser2_guest_python.peer.backoff import Backoff
 from verser2_guest_python.service.broker_peer import made_up_id
 from verser2_guest_python.service.checks import check_credentials, plain, warn_of_credentials
 from verser2_guest_python.service.event_loop import run_in_loop
 from verser2_guest_python.service.exit_codes import ExitCode, exit_code
+from verser2_guest_python.service.gateway_health import GatewayHealth
 from verser2_guest_python.service.gateway_log import GatewayAccessLog
 from verser2_guest_python.service.gateway_server import GatewayServer, PublicTls, check_extra
+from verser2_guest_python.service.health import answering
 from verser2_guest_python.service.logs import Logs, set_up_logs
 from verser2_guest_python.service.settings import GatewaySettings, Settings, missing
 from verser2_guest_python.service.signals import StopSignals
 from verser2_guest_python.service.systemd import Notifier
 from verser2_guest_python.service.tracing import set_up_tracing
 
+OnDone: TypeAlias = Callable[[GatewayRecord], None]
 DISTRIBUTION: Final = "verser2-guest-python"
 _PASSING: Final = frozenset({ConnectFailure.UNREACHABLE, ConnectFailure.TIMEOUT})
 
@@ -81,6 +86,7 @@ class _Running:
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._notifier = Notifier.of_process()
+        self._health: GatewayHealth | None = None
 
     async def run(self, maps: dict[str, str]) -> int:
         settings, logs = self._settings, self._logs
@@ -88,7 +94,11 @@ class _Running:
         signals = StopSignals(loop, self._stop, lambda _name: self._hurry.set(), last_words=logs.last_words)
         broker = make_broker(settings)
         access = GatewayAccessLog(logs) if settings.log.access_log else None
-        gateway = make_gateway(settings.gateway, maps, broker, access)
+        health = self._health = GatewayHealth(broker) if settings.health.wanted else None
+        on_done = _all_of(access, health)
+        gateway = make_gateway(settings.gateway, maps, broker, on_done)
+        if health is not None:
+            health.gateway = gateway
         app: ASGIApp = gateway
         end_tracing = None
         if settings.otel:
@@ -97,7 +107,7 @@ class _Running:
 
             trace_broker(broker)
             app = traced_app(gateway)
-        server = make_server(settings.gateway, app, access)
+        server = make_server(settings.gateway, app, on_done)
         warn_of_credentials(settings.tls, logs)
         work = asyncio.create_task(self._serve(server, broker), name="gateway")
         signals.install()
@@ -115,6 +125,8 @@ class _Running:
             return number
         finally:
             hurry.cancel()
+            if health is not None:
+                health.stop()
             if end_tracing is not None:
                 end_tracing()
         logs.events.info("stopped", exit_code=0)
@@ -123,13 +135,18 @@ class _Running:
     def _stop(self, name: str) -> None:
         self._logs.events.info("stopping", reason=f"{name} received")
         self._stopping.set()
+        if self._health is not None:
+            self._health.draining = True
         if self._notifier is not None:
             self._notifier.stopping()
 
     async def _serve(self, server: GatewayServer, broker: VerserBroker) -> None:
         settings, logs = self._settings, self._logs
         try:
-            async with server:
+            async with AsyncExitStack() as stack:
+                if self._health is not None:
+                    await stack.enter_async_context(answering(settings.health, self._health, logs.events))
+                await stack.enter_async_context(server)
                 logs.events.info(
                     "listening",
                     url=server.url,
@@ -173,6 +190,19 @@ class _Running:
                 events.info("registered", broker_id=broker.broker_id, domains=", ".join(routes))
                 return
             await asyncio.sleep(backoff.next_delay(loop.time()))
+
+
+def _all_of(*listeners: OnDone | None) -> OnDone | None:
+    """One listener for all of them that are there."""
+    found = [listener for listener in listeners if listener is not None]
+    if len(found) < 2:
+        return found[0] if found else None
+
+    def tell(record: GatewayRecord) -> None:
+        for listener in found:
+            listener(record)
+
+    return tell
 
 
 async def _first(*tasks: asyncio.Future[Any]) -> None:
@@ -228,7 +258,7 @@ def limits_of(settings: GatewaySettings) -> GatewayLimits:
 
 
 def make_gateway(
-    settings: GatewaySettings, maps: dict[str, str], broker: VerserBroker, access: GatewayAccessLog | None
+    settings: GatewaySettings, maps: dict[str, str], broker: VerserBroker, on_done: OnDone | None
 ) -> Gateway:
     """The app that the settings describe."""
     return create_gateway(
@@ -240,13 +270,11 @@ def make_gateway(
         route_wait=settings.route_wait,
         trust_forwarded=settings.trust_forwarded,
         limits=limits_of(settings),
-        on_done=access,
+        on_done=on_done,
     )
 
 
-def make_server(
-    settings: GatewaySettings, gateway: ASGIApp, access: GatewayAccessLog | None
-) -> GatewayServer:
+def make_server(settings: GatewaySettings, gateway: ASGIApp, on_done: OnDone | None) -> GatewayServer:
     """The server that the settings describe; raises `VerserUsageError` for a key without a certificate."""
     tls = None
     if settings.ssl_certfile is not None:
@@ -260,5 +288,5 @@ def make_server(
         limits=limits_of(settings),
         keep_alive=settings.timeout_keep_alive,
         timeout_graceful_shutdown=settings.timeout_graceful_shutdown,
-        on_refused=access,
+        on_refused=on_done,
     )

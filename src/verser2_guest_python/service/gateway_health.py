@@ -1,0 +1,113 @@
+"""How the gateway of this process is: the same four paths as Guest and Host have, with metrics of its own.
+
+Apart from `guest_health.py` and `host_health.py` because a gateway sees what clients see: what they were
+told, and how long it took.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from verser2_guest_python.broker.broker import VerserBroker
+from verser2_guest_python.integrations.gateway import Gateway, GatewayRecord
+from verser2_guest_python.service.guest_health import DISTRIBUTION
+from verser2_guest_python.service.health import Verdict
+from verser2_guest_python.service.loop_lag import LoopLag
+from verser2_guest_python.service.measures import CLASSES, METHODS, OTHER, WEBSOCKET, Histogram, Report
+from verser2_guest_python.service.metric_table import GATEWAY_METRICS, Metric
+
+
+class GatewayHealth:
+    """Watches from now on, in the running loop; `stop` at the end. A listener of requests that are over.
+
+    Attributes:
+        gateway: to be set once there is one.
+        draining: to be set when it was told to stop.
+    """
+
+    metrics: Mapping[str, Metric] = GATEWAY_METRICS
+
+    def __init__(self, broker: VerserBroker) -> None:
+        self._broker = broker
+        self._version = version(DISTRIBUTION)
+        self._began = time.monotonic()
+        self.gateway: Gateway | None = None
+        self.draining = False
+        self._requests = 0
+        self._by_class: dict[tuple[str, str], int] = {}
+        self._bytes_in = self._bytes_out = 0
+        self._durations = Histogram(GATEWAY_METRICS["request_duration_seconds"].buckets)
+        self._first_bytes = Histogram(GATEWAY_METRICS["time_to_first_byte_seconds"].buckets)
+        self._late = Histogram(GATEWAY_METRICS["event_loop_lag_seconds"].buckets)
+        self._lag = LoopLag(self._late.add)
+
+    def stop(self) -> None:
+        """Watches no more."""
+        self._lag.stop()
+
+    def __call__(self, record: GatewayRecord) -> None:
+        """Counts a request or WebSocket that is over."""
+        method = WEBSOCKET if record.websocket else record.method if record.method in METHODS else OTHER
+        key = (method, CLASSES[record.status // 100])
+        self._requests += 1
+        self._by_class[key] = self._by_class.get(key, 0) + 1
+        self._bytes_in += record.bytes_in
+        self._bytes_out += record.bytes_out
+        if record.websocket:
+            return
+        self._durations.add(record.duration_ms / 1_000)
+        if record.first_byte_ms is not None:
+            self._first_bytes.add(record.first_byte_ms / 1_000)
+
+    async def live(self) -> Verdict:
+        return Verdict(True, "live: the event loop turns")
+
+    async def ready(self) -> Verdict:
+        if self.draining:
+            return Verdict(False, "not ready: taking leave")
+        if not self._broker.connected:
+            return Verdict(False, "not ready: not registered at any Host")
+        return Verdict(True, f"ready: registered as {self._broker.broker_id}")
+
+    async def status(self) -> Mapping[str, Any]:
+        verdict = await self.ready()
+        return {
+            "ready": verdict.ok,
+            "reason": verdict.sentence,
+            "version": self._version,
+            "pid": os.getpid(),
+            "uptime_seconds": round(time.monotonic() - self._began, 3),
+            "broker_id": self._broker.broker_id,
+            "requests": {"total": self._requests, "in_flight": self._in_flight},
+            "domains": sorted(self._domains()),
+        }
+
+    async def reports(self) -> Mapping[str, Report]:
+        report: Report = {
+            "info": [([self._version, self._broker.broker_id], 1)],
+            "requests_total": [
+                ([method, status], count) for (method, status), count in self._by_class.items()
+            ],
+            "request_duration_seconds": [([], self._durations.value())],
+            "time_to_first_byte_seconds": [([], self._first_bytes.value())],
+            "requests_in_flight": [([], self._in_flight)],
+            "request_bytes_total": [([], self._bytes_in)],
+            "response_bytes_total": [([], self._bytes_out)],
+            "connected": [([], int(self._broker.connected))],
+            "domains": [([], len(self._domains()))],
+            "event_loop_lag_seconds": [([], self._late.value())],
+        }
+        return {"": report}
+
+    @property
+    def _in_flight(self) -> int:
+        return 0 if self.gateway is None else self.gateway.active
+
+    def _domains(self) -> set[str]:
+        if not self._broker.connected:
+            return set()
+        return {route.domain for route in self._broker.get_routes()}
