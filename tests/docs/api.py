@@ -43,6 +43,7 @@ GROUPS = {
         "Permissions",
         "PolicyEntry",
     ],
+    "What is raised": ["VerserError"],
 }
 DOORS = {
     f"{PACKAGE}.integrations.sync": [sync.SyncVerserBroker],
