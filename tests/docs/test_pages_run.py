@@ -20,7 +20,7 @@ from verser2_guest_python import create_verser_broker, create_verser_guest, crea
 from verser2_guest_python.asgi.types import ASGIApp
 
 ALIVE = {"run", "start"}
-LONG = {"docs/frameworks.md"}  # three frameworks are imported in processes of their own
+LONG = {"docs/frameworks.md", "docs/mtls.md"}  # many processes, one after the other
 PLAYED = [
     pytest.param(page, marks=[pytest.mark.slow] if name_of(page) in LONG else [], id=name_of(page))
     for page in PAGES
