@@ -100,6 +100,7 @@ def test_mistakes_in_a_policy(certs: Certificates, tmp_path: Path, policy: str, 
 
 def test_a_limit_that_is_none(certs: Certificates, tmp_path: Path) -> None:
     fails(2, "--max-sessions", arguments=("host", *own(certs), "--max-sessions", "0"))
+    fails(2, "64MiB", arguments=("host", *own(certs), "--max-queued-bytes", "8X"))
     named = config(tmp_path / "host.toml", certs, "", 'max_queued_bytes = "much"')
     fails(78, "host.toml:6", "64MiB", arguments=("host", *named))
 

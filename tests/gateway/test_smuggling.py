@@ -81,6 +81,7 @@ PAYLOADS = {
     "absolute target with a user": b"GET http://me@" + DOMAIN.encode() + b"/ HTTP/1.1\r\n" + HOST + b"\r\n",
     "absolute target of another scheme": b"GET ftp://" + DOMAIN.encode() + b"/ HTTP/1.1\r\n" + HOST + b"\r\n",
     "authority as target": b"CONNECT " + DOMAIN.encode() + b":443 HTTP/1.1\r\n" + HOST + b"\r\n",
+    "tunnel to a path": b"CONNECT / HTTP/1.1\r\n" + HOST + b"\r\n",
     "fragment in the target": b"GET /#x HTTP/1.1\r\n" + HOST + b"\r\n",
     "space in the target": b"GET /a b HTTP/1.1\r\n" + HOST + b"\r\n",
     "not ASCII in the target": b"GET /\xc3\xa9 HTTP/1.1\r\n" + HOST + b"\r\n",

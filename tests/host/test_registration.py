@@ -39,12 +39,16 @@ async def test_a_broker_gets_the_table_as_its_first_line(certs: Certificates) ->
 
 async def test_a_peer_id_is_unique_across_roles(certs: Certificates) -> None:
     async with running_host(certs) as host, Guest(host, certs, "one"), Peer(host, certs) as peer:
+        watcher = Watcher(host)
         for role in ("guest", "broker"):
             body = json.dumps({"peerId": " one ", "role": role}).encode()
             answer = await peer.exchange("/verser/register", body)
             assert answer.status == 502
             assert answer.error["code"] == "invalid-registration"
             assert answer.error["message"] == "Peer is already registered"
+            event = await watcher.wait("refused", peer="one", role=role)
+            assert event.fields["identity"] == "nobody known"
+            assert event.fields["reason"] == "Peer is already registered"
         # The session may still register under another name.
         answer = await peer.exchange("/verser/register", b'{"peerId":"two","role":"guest"}')
         assert answer.json["status"] == "registered"

@@ -20,6 +20,7 @@ from verser2_guest_python.http2 import FieldBlock, Http2Error, Stream
 from verser2_guest_python.wire.names import (
     EXTENSIONS,
     NDJSON_TYPE,
+    REGISTER_PATH,
 )
 from verser2_guest_python.wire.registration import (
     GUEST,
@@ -44,19 +45,23 @@ async def register(caller: PeerSession, stream: Stream) -> None:
     except Http2Error:
         return  # the peer changed its mind, or is gone
     registration = parse_registration(body)
-    _check(caller, registration)
     applicant = _applicant(caller, registration)
 
     def is_wanted() -> bool:
         return stream.error is None and caller.session.lost is None and not caller.session.closing
 
     try:
+        _check(caller, registration)
         grant = core.authorization.admit(applicant)
         if core.registry.peer(applicant.peer_id) is not None:
             await core.takeover.make_way(applicant.peer_id, applicant.role, grant, is_wanted)
             grant = core.authorization.admit(applicant)  # others have come in meanwhile
     except AuthorizationDeniedError as error:
         _deny(caller, stream, applicant, error)
+        return
+    except InvalidRegistrationError as error:
+        who = {"peer": applicant.peer_id, "role": applicant.role, "identity": str(applicant.identity)}
+        caller.refuse(stream, REGISTER_PATH, error, **who)
         return
     if not is_wanted():
         return

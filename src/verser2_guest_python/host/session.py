@@ -20,6 +20,7 @@ from verser2_guest_python.errors import (
     VerserError,
     VerserProtocolError,
 )
+from verser2_guest_python.host.events import EventValue
 from verser2_guest_python.host.peers import Broker, Guest, Peer
 from verser2_guest_python.host.registration import register
 from verser2_guest_python.host.revocation import revoke
@@ -124,8 +125,8 @@ class PeerSession:
         except VerserError as error:
             self.refuse(stream, path, error)
 
-    def refuse(self, stream: Stream, path: bytes, error: VerserError) -> None:
-        """Answers with an error object, and tells who watches."""
+    def refuse(self, stream: Stream, path: bytes, error: VerserError, **who: EventValue) -> None:
+        """Answers with an error object, and tells who watches; `who` is what is known of an applicant."""
         self.core.answers.send_error(stream, error)
         if not isinstance(error, LeaseTimeoutError):  # which a Guest with many leases may well meet
             now = self.session.loop.time()
@@ -135,14 +136,14 @@ class PeerSession:
                 if not self.session.closing:
                     self.exceeded("refusals", "it opens streams that have no place here")
                 return
-        self.core.tell(
-            "refused",
-            address=self.address,
-            peer=self.peer.id if self.peer is not None else None,
-            path=path[:200].decode("latin-1"),
-            code=error.code,
-            reason=error.message,
-        )
+        fields: dict[str, EventValue] = {
+            "address": self.address,
+            "peer": self.peer.id if self.peer is not None else None,
+            "path": path[:200].decode("latin-1"),
+            "code": error.code,
+            "reason": error.message,
+        }
+        self.core.tell("refused", **{**fields, **who})
 
     def _on_register(self, stream: Stream, fields: RequestFields) -> None:
         if self.peer is not None or (self._registering is not None and not self._registering.closed):

@@ -35,7 +35,8 @@ from verser2_guest_python.service.sources import Sources
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 # Where pydantic's own words help nobody
-_WANTED: Final = MappingProxyType({"byte_size": "it should be a size such as 64MiB, 500KB or 67108864"})
+_A_SIZE: Final = "it should be a size such as 64MiB, 500KB or 67108864"
+_WANTED: Final = MappingProxyType({"byte_size": _A_SIZE, "byte_size_unit": _A_SIZE})
 MIN_UNREAD_BYTES: Final = 64 * 1024
 MAX_IDLE_WEBSOCKET_LEASES: Final = 4  # deployed Hosts refuse the fifth (protocol.md §11)
 

@@ -39,6 +39,8 @@ class Asked:
 
 def check_request(scope: Any, limits: GatewayLimits) -> Asked:
     """What a scope asks for; raises a `Refusal` (400, 413, 431)."""
+    if scope.get("method") == "CONNECT":  # what is behind it would be a tunnel to whoever is before us
+        raise malformed("there are no tunnels here")
     host: str | None = None
     length: bytes | None = None
     chunked = expects = False
