@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import tomllib
 import urllib.request
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cryptography import x509
 
 from tests.cli.processes import WAIT_SECONDS, host_process
 from tests.containers.dockerfile import read_dockerfile, sent_to_the_engine
@@ -19,7 +21,7 @@ from tests.containers.sandbox import Image, why_not
 from tests.docs.markdown import ROOT
 from tests.docs.playing import free_port
 from tests.service.conftest import registered
-from tests.support.certificates import Certificates
+from tests.support.certificates import Certificates, Identity, make_identity
 from verser2_guest_python import create_verser_broker
 from verser2_guest_python.service.settings import SessionSettings
 
@@ -167,6 +169,101 @@ def test_the_example_works_as_a_whole(image: Image) -> None:
         assert answers == {"Hello from guest-1!\n", "Hello from guest-2!\n"}
         for name in reversed(running):
             assert running[name].stop() == 0, running[name].transcript()
+
+
+class Secret:
+    """Files as a kubelet mounts them: behind a link to a directory, which is replaced as a whole."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._versions = 0
+        directory.mkdir(parents=True)
+
+    def put(self, identity: Identity, authority: Identity) -> None:
+        self._versions += 1
+        version = self._directory / f"..{self._versions}"
+        version.mkdir()
+        files = {
+            "tls.crt": identity.certificate_pem,
+            "tls.key": identity.key_pem(),
+            "ca.crt": authority.certificate_pem,
+        }
+        for name, content in files.items():
+            (version / name).write_bytes(content)
+            (version / name).chmod(0o440)
+            os.chown(version / name, 0, 10001)
+            if not (self._directory / name).is_symlink():
+                (self._directory / name).symlink_to(f"..data/{name}")
+        (self._directory / "..data_tmp").symlink_to(version.name)
+        (self._directory / "..data_tmp").replace(self._directory / "..data")
+
+
+@pytest.mark.slow
+def test_the_configuration_for_kubernetes_works_as_a_whole(image: Image) -> None:
+    """Two Hosts, two Guests called after Pods, and a gateway; then the Secrets change, and a Host leaves."""
+    base = ROOT / "config" / "kubernetes" / "base"
+    image.path("/app/hello.py").write_text((EXAMPLE / "hello.py").read_text())
+    authority = make_identity("CA", authority=True)
+    hosts = {f"verser2-host-{number}.verser2-host": f"127.0.0.{number + 2}" for number in range(2)}
+    with (image.root / "etc/hosts").open("a") as file:
+        file.writelines(f"{address} {name}\n" for name, address in hosts.items())
+    secrets = {}
+    for role in ("host", "guest", "gateway"):
+        secrets[role] = Secret(image.root / "secrets" / role)
+        names = tuple(x509.DNSName(name) for name in hosts) if role == "host" else ()
+        common = {"host": "verser2-host", "guest": "hello", "gateway": "verser2-gateway"}[role]
+        secrets[role].put(make_identity(common, authority, names=names), authority)
+    port, public = str(free_port()), str(free_port())
+
+    def configured(role: str, name: str, listen: str = "") -> str:
+        """The path of the file for one container: its Secret, and ports that are free on this machine."""
+        text = (base / role / f"{role}.toml").read_text().replace("/certificates/", f"/secrets/{role}/")
+        for shown, real in (("8443", port), ("8080", public), ("9464", str(free_port()))):
+            text = text.replace(shown, real)
+        if listen:
+            text = text.replace('address = "0.0.0.0"', f'address = "{listen}"')
+        text = text.replace("reload_interval = 30", "reload_interval = 0.1")
+        image.path(f"/app/{name}.toml").write_text(text)
+        return f"{name}.toml"
+
+    with ExitStack() as stack:
+        first, second = (
+            stack.enter_context(image.start("host", "--config", configured("host", name, address)))
+            for name, address in hosts.items()
+        )
+        guests = {}
+        for name in ("hello-5d9c-abcde", "hello-5d9c-fghij"):
+            config = configured("guest", name)
+            guests[name] = stack.enter_context(image.start("--config", config, VERSER_GUEST_ID=name))
+        for name, guest in guests.items():
+            guest.says('"registered"', f'"guest_id":"{name}"', times=2)  # at each Host
+            assert guest.count("credentials") == 0, guest.transcript()
+        config = configured("gateway", "gateway")
+        gateway = stack.enter_context(
+            image.start("gateway", "--config", config, VERSER_BROKER_ID="verser2-gateway-7f-xyz")
+        )
+        gateway.says('"registered"', "hello.local.test")
+        health = FINAL.last("HEALTHCHECK").words()
+        for container in (first, second, *guests.values(), gateway):
+            assert container.execute(*health).returncode == 0
+
+        def ask() -> str:
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{public}/", headers={"host": "hello.example.com"}
+            )
+            with urllib.request.urlopen(request, timeout=WAIT_SECONDS) as answer:  # noqa: S310
+                return str(answer.read().decode())
+
+        assert {ask() for _ in range(4)} == {f"Hello from {name}!\n" for name in guests}
+        for name, guest in guests.items():
+            secrets["guest"].put(make_identity("hello", authority), authority)
+            guest.says('"registered"', f'"guest_id":"{name}~2"', times=2)
+        assert ask().startswith("Hello from hello-")
+        # The gateway was at the first Host that answered: without it, it is at the other one
+        assert first.stop() == 0, first.transcript()
+        assert ask().startswith("Hello from hello-")
+        for container in (gateway, *guests.values(), second):
+            assert container.stop() == 0, container.transcript()
 
 
 def test_the_example_gives_its_containers_nothing_to_write_to() -> None:
