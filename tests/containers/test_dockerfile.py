@@ -48,6 +48,14 @@ async def app(scope, receive, send):
 """
 
 
+SLEEPY = """\
+import sys, time
+
+print("importing", file=sys.stderr, flush=True)
+time.sleep(600)
+"""
+
+
 def test_nothing_of_building_is_in_the_image() -> None:
     assert len(STAGES) == 2
     assert [one.rest for one in FINAL.all("COPY")] == ["--from=build /opt/verser2-guest /opt/verser2-guest"]
@@ -169,6 +177,16 @@ def test_the_example_works_as_a_whole(image: Image) -> None:
         assert answers == {"Hello from guest-1!\n", "Hello from guest-2!\n"}
         for name in reversed(running):
             assert running[name].stop() == 0, running[name].transcript()
+
+
+@pytest.mark.slow
+def test_it_ends_when_told_to_at_any_time(image: Image) -> None:
+    """The first process of a container does not end by itself at a signal that it does not handle."""
+    image.path("/app/sleepy.py").write_text(SLEEPY)
+    names = ("--guest-id", "sleepy", "--domain", "sleepy.test", "--host-url", "https://localhost:1")
+    with image.start("sleepy:app", *names) as container:
+        container.says("importing")
+        assert container.stop() == 143, container.transcript()
 
 
 class Secret:

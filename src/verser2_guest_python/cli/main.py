@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -17,7 +18,7 @@ import click
 
 from verser2_guest_python.cli.commands import Program
 from verser2_guest_python.errors import VerserError
-from verser2_guest_python.service.exit_codes import ExitCode, exit_code
+from verser2_guest_python.service.exit_codes import ExitCode, exit_code, exit_code_of_signal
 
 PROGRAM_NAME: Final = "verser2-guest"
 _ARGUMENT: Final = re.compile(r"\btls_(?:ca|cert|key|pfx)_file\b")
@@ -61,6 +62,10 @@ def program(context: click.Context) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script: runs one command and ends the process with its exit code."""
+    if os.getpid() == 1:
+        # The kernel keeps from the first process of a container what it has no handler for; until a command
+        # has one of its own, an app that takes long to import must not hold up the end
+        signal.signal(signal.SIGTERM, lambda number, _frame: os._exit(exit_code_of_signal(number)))
     code = run(arguments)
     try:
         if sys.stdout is not None:
