@@ -140,7 +140,14 @@ needs_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not i
 
 @needs_npm
 def test_the_npm_package_holds_what_it_should(tmp_path: Path) -> None:
-    done = run("npm", "pack", "--dry-run", "--json", npm_config_cache=str(tmp_path))
+    done = run(
+        "npm",
+        "pack",
+        "--dry-run",
+        "--json",
+        npm_config_cache=str(tmp_path),
+        npm_config_update_notifier="false",
+    )
     told = json.loads(done.stdout)
     [packed] = told.values() if isinstance(told, dict) else told
     names = {entry["path"] for entry in packed["files"]}
@@ -157,7 +164,15 @@ def test_the_npm_package_holds_what_it_should(tmp_path: Path) -> None:
     ("script", "does"), [("build", "uv build"), ("test", "-m pytest"), ("lint", "mypy --strict")]
 )
 def test_npm_run_does_what_make_does(script: str, does: str, tmp_path: Path) -> None:
-    done = run("npm", "run", script, "--", "--dry-run", npm_config_cache=str(tmp_path))
+    done = run(
+        "npm",
+        "run",
+        script,
+        "--",
+        "--dry-run",
+        npm_config_cache=str(tmp_path),
+        npm_config_update_notifier="false",
+    )
     assert does in done.stdout
 
 
