@@ -44,3 +44,5 @@ USER 10001:10001
 HEALTHCHECK --interval=10s --timeout=6s --start-period=30s --retries=3 CMD ["verser2-guest", "health"]
 # It handles signals and reaps orphans as the first process of a container itself: no init is needed
 ENTRYPOINT ["verser2-guest"]
+# What /app/verser2-guest.toml and the environment say
+CMD ["serve"]

@@ -155,10 +155,11 @@ class Image:
         return ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", "--no-new-privs"]
 
     def start(self, *arguments: str, **variables: str) -> Container:
-        """Starts the entrypoint with these arguments and variables, and the image's own."""
+        """Starts the entrypoint with these arguments, else those of CMD; variables are added to the image's."""
         script = f'cd {self.workdir} && exec "$@"'
         bare = _environment({"HOME": self.workdir, **self.environment, **variables})
         entrypoint = self.stage.last("ENTRYPOINT").words()
+        arguments = arguments or tuple(self.stage.last("CMD").words())
         inside = ["chroot", str(self.root), *self._as_user(), "--bounding-set=-all", *bare]
         return Container(
             self, [*_unshared(self.root, "run"), *inside, "sh", "-c", script, "sh", *entrypoint, *arguments]

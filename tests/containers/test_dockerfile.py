@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import re
+import subprocess
+import sys
 import tomllib
 import urllib.request
 from contextlib import ExitStack
@@ -180,13 +182,34 @@ def test_the_example_works_as_a_whole(image: Image) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_all_that_it_needs_comes_in_wheels(tmp_path: Path, machine: str) -> None:
+    """For the Python of the image, which need not be that of this machine."""
+    found = re.match(r"python:(\d+\.\d+)-", FINAL.base)
+    assert found is not None
+    done = subprocess.run(
+        [
+            *(Path(sys.executable).with_name("uv"), "pip", "install", "--dry-run", "--target", tmp_path),
+            *("--python-version", found[1], "--python-platform", f"{machine}-manylinux_2_28"),
+            *("--only-binary", ":all:", "--require-hashes"),
+            *("-r", ROOT / "requirements" / "container.txt"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 def test_it_ends_when_told_to_at_any_time(image: Image) -> None:
     """The first process of a container does not end by itself at a signal that it does not handle."""
     image.path("/app/sleepy.py").write_text(SLEEPY)
-    names = ("--guest-id", "sleepy", "--domain", "sleepy.test", "--host-url", "https://localhost:1")
-    with image.start("sleepy:app", *names) as container:
+    settings = 'app = "sleepy:app"\nguest_id = "sleepy"\nrouted_domains = ["sleepy.test"]\n'
+    image.path("/app/verser2-guest.toml").write_text(settings)
+    with image.start(VERSER_HOST_URL="https://localhost:1") as container:
         container.says("importing")
         assert container.stop() == 143, container.transcript()
+    image.path("/app/verser2-guest.toml").unlink()
 
 
 class Secret:
