@@ -155,7 +155,7 @@ class Image:
         return ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", "--no-new-privs"]
 
     def start(self, *arguments: str, **variables: str) -> Container:
-        """Starts the entrypoint with these arguments, else those of CMD; variables are added to the image's."""
+        """Starts the entrypoint with these arguments, else those of CMD, and with more variables."""
         script = f'cd {self.workdir} && exec "$@"'
         bare = _environment({"HOME": self.workdir, **self.environment, **variables})
         entrypoint = self.stage.last("ENTRYPOINT").words()
