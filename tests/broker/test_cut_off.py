@@ -102,6 +102,39 @@ async def test_the_same_content_length_twice_is_one(certs: Certificates) -> None
         assert await (await call).read() == b"ok"
 
 
+@pytest.mark.parametrize("waits", [True, False])
+async def test_no_error_in_place_of_the_end_behind_a_whole_body(certs: Certificates, waits: bool) -> None:
+    """What a Node.js Host sends now and then when it is busy; `content-length` tells that all is there."""
+    async with scripted(certs) as (host, broker):
+        stream, call = await started(host, broker)
+        send_head(stream, 200, {"content-length": "5"})
+        await stream.write(b"whole")
+        response = await call
+        reading = asyncio.create_task(response.read()) if waits else None
+        if reading is not None:
+            await host.session.ping()  # it has read what there is, and waits for more
+        raw_reset(stream, ErrorCode.NO_ERROR)
+        await host.session.ping()
+        assert await (reading or response.read()) == b"whole"
+
+
+@pytest.mark.parametrize(
+    ("declared", "code"),
+    [("6", ErrorCode.NO_ERROR), (None, ErrorCode.NO_ERROR), ("5", ErrorCode.INTERNAL_ERROR)],
+)
+async def test_no_other_reset_looks_like_the_end_of_a_body(
+    certs: Certificates, declared: str | None, code: ErrorCode
+) -> None:
+    async with scripted(certs) as (host, broker):
+        stream, call = await started(host, broker)
+        send_head(stream, 200, {"content-length": declared} if declared else {})
+        await stream.write(b"whole")
+        response = await call
+        raw_reset(stream, code)
+        with pytest.raises(StreamFailureError):
+            await response.read()
+
+
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
 async def test_answers_without_a_body_may_declare_a_length(
     certs: Certificates, method: str, status: int

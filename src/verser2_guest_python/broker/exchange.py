@@ -29,6 +29,7 @@ class Exchange:
         guest = entry.guest
         self.link = link
         self.stream = stream
+        stream.keeps_unread = True  # it may be a whole body: `response` counts
         self.guest = guest
         self.domain = entry.domain
         self.method = method

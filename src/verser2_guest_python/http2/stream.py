@@ -56,6 +56,7 @@ class Stream:
         "fields",
         "h2",
         "id",
+        "keeps_unread",
         "last_read",
         "listener",
         "reset_pending",
@@ -76,6 +77,7 @@ class Stream:
         self.ended = False
         self.write_ended = False
         self.unread = 0
+        self.keeps_unread = False  # what waits can still be read behind RST_STREAM NO_ERROR
         self.last_read = 0.0  # kept only while the session holds too much unread data
         self._chunks: deque[bytes | bytearray] | None = None
         self.credit = 0
@@ -328,7 +330,7 @@ class Stream:
             self._wake_watchers()
             self.touch()
         else:
-            self.fail(error)
+            self.fail(error, keep=code == ErrorCode.NO_ERROR and self.keeps_unread)
             self.touch()
 
     def on_window(self) -> None:
@@ -367,12 +369,13 @@ class Stream:
         if listener is not None:  # the last, for it may fail
             listener(self)
 
-    def fail(self, error: StreamError) -> None:
-        """The stream is over, and not well."""
+    def fail(self, error: StreamError, *, keep: bool = False) -> None:
+        """The stream is over, and not well; `keep` leaves what waits to be read."""
         if self.error is not None:
             return
         self.error = error
-        self._drop_unread()
+        if not keep:
+            self._drop_unread()
         self._fail_writes(error)
         reader = self._reader
         if reader is not None and not reader.done():
