@@ -64,19 +64,29 @@ def _stamp(file: Path) -> Stamp:
     return found.st_mtime_ns, found.st_ino, found.st_size
 
 
-@asynccontextmanager
-async def watched_certificates(tls: TlsSettings, log: _Log, *others: Path | None) -> AsyncIterator[None]:
-    """Sends this process SIGHUP when a file of `tls` or of `others` has changed, if the settings ask for it.
+def files_of(tls: TlsSettings, *others: Path | None) -> tuple[Path, ...]:
+    """All of these files that are set."""
+    files = (tls.ca_file, tls.cert_file, tls.key_file, tls.pfx_file, *others)
+    return tuple(file for file in files if file is not None)
 
-    Whoever uses it has a handler for SIGHUP. Raises `VerserConfigurationError` where there is no such signal.
+
+@asynccontextmanager
+async def watched_certificates(
+    tls: TlsSettings, log: _Log, watch: CertificateWatch | None = None
+) -> AsyncIterator[None]:
+    """Sends this process SIGHUP when a file has changed, if the settings ask for it.
+
+    Whoever uses it has a handler for SIGHUP, and reads the files after this has begun, or after `watch` was
+    made: else a change in between would go unnoticed. Raises `VerserConfigurationError` where there is no
+    such signal.
     """
     if tls.reload_interval is None:
         yield
         return
     if sys.platform == "win32":
         raise VerserConfigurationError("--tls-reload-interval needs a system with signals.")
-    files = (tls.ca_file, tls.cert_file, tls.key_file, tls.pfx_file, *others)
-    watch = CertificateWatch([file for file in files if file is not None])
+    if watch is None:
+        watch = CertificateWatch(files_of(tls))
     watching = asyncio.create_task(_watch(watch, tls.reload_interval, log), name="certificates")
     try:
         yield

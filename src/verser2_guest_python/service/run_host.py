@@ -23,7 +23,7 @@ from verser2_guest_python.host.limits import HostLimits
 from verser2_guest_python.host.policy import Policy, PolicyEntry
 from verser2_guest_python.host.policy_entries import read_policy
 from verser2_guest_python.http2.credentials import credentials_warnings
-from verser2_guest_python.service.certificate_watch import watched_certificates
+from verser2_guest_python.service.certificate_watch import CertificateWatch, files_of, watched_certificates
 from verser2_guest_python.service.checks import plain
 from verser2_guest_python.service.event_loop import run_in_loop
 from verser2_guest_python.service.exit_codes import ExitCode
@@ -165,6 +165,7 @@ async def _serve(
     signals = StopSignals(
         loop, told_to_stop.set_result, lambda _name: hurry.set(), last_words=logs.last_words
     )
+    watch = CertificateWatch(files_of(settings.tls, settings.host.client_ca_file))  # before they are read
     await host.start()
     signals.install()
     notifier = Notifier.of_process()
@@ -175,9 +176,7 @@ async def _serve(
     if health is not None:
         health.state = HostState.LISTENING
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(
-            watched_certificates(settings.tls, logs.events, settings.host.client_ca_file)
-        )
+        await stack.enter_async_context(watched_certificates(settings.tls, logs.events, watch))
         if notifier is not None:
             notifier.ready()
             await stack.enter_async_context(notifier.watched(partial(_describe, host)))
