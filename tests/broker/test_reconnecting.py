@@ -84,6 +84,10 @@ async def test_a_lost_session_is_dialled_again(certs: Certificates) -> None:
         await served(host, broker)
         assert ids(host) == ["broker-a", "broker-a"]
         assert broker.connected
+        facts = broker.facts()
+        assert facts.session is not None
+        assert (facts.session.host, facts.session.peer_id) == (host.url, "broker-a")
+        assert facts.reconnects == {"connection-lost": 1}
 
 
 async def test_an_upload_that_takes_long_to_end_holds_nobody_up(certs: Certificates) -> None:
@@ -115,9 +119,12 @@ async def test_requests_in_an_outage_wait_for_the_next_session(
         host.refuse_registration(502, {"error": {"code": "protocol-error", "message": "not yet"}})
         await lose_session(host, broker)
         calls = [asyncio.create_task(broker.post(URL, body=b"%d" % number)) for number in range(3)]
-        await until(lambda: len(host.registrations) >= 3)
+        await until(lambda: len(host.registrations) >= 4)
         assert not any(call.done() for call in calls)
         assert not broker.connected
+        facts = broker.facts()
+        assert facts.session is None
+        assert facts.reconnects.keys() == {"connection-lost", "connect-failed"}
         host.refusal = None
         for _ in calls:
             stream, _ = await host.accept_request()
@@ -194,6 +201,7 @@ async def test_a_taken_id_may_be_our_own_of_before(
         assert ids(host) == ["broker-a", "broker-a", "broker-a~2"]
         assert request.source_id == "broker-a~2"
         assert broker.broker_id == "broker-a"
+        assert broker.facts().reconnects == {"connection-lost": 1, "refused": 1}
 
 
 async def test_a_taken_id_at_first_is_final(certs: Certificates) -> None:
@@ -327,6 +335,7 @@ async def test_goaway_leaves_no_gap(certs: Certificates) -> None:
         call = asyncio.create_task(broker.get(URL))
         stream, request = await host.accept_request()
         assert request.source_id == "broker-a", "the plain id is free again"
+        assert broker.facts().reconnects == {"goaway": 2}
         await answer(stream, 200)
         await (await call).aclose()
 

@@ -17,6 +17,7 @@ from verser2_guest_python.broker.body import UNSET, Body
 from verser2_guest_python.broker.changes import RouteChanges
 from verser2_guest_python.broker.delivery import Deliver, Delivery
 from verser2_guest_python.broker.directory import Directory
+from verser2_guest_python.broker.facts import BrokerFacts
 from verser2_guest_python.broker.keeper import Keeper
 from verser2_guest_python.broker.listeners import RouteListener
 from verser2_guest_python.broker.methods import HttpMethods
@@ -87,6 +88,10 @@ class VerserBroker(HttpMethods):
         """What the Host of the session of now announced (protocol.md §14); empty without one."""
         link = self._keeper.link
         return frozenset() if link is None else link.extensions
+
+    def facts(self) -> BrokerFacts:
+        """How the session is just now, and how often another one was tried for."""
+        return self._keeper.facts()
 
     # --- Connecting -------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from enum import Enum
 
 from verser2_guest_python.broker.control import ControlMessage
 from verser2_guest_python.broker.directory import Directory
+from verser2_guest_python.broker.facts import BrokerFacts, BrokerSessionFacts
 from verser2_guest_python.broker.link import Link
 from verser2_guest_python.broker.options import BrokerOptions
 from verser2_guest_python.broker.pulse import Pulse
@@ -60,6 +61,7 @@ class Keeper:
         self._suffix = 0  # of the peer id, see `_free_id`
         self._trouble: VerserError | None = None  # of the last attempt
         self._said: set[str] = set()  # in this outage
+        self._reconnects: dict[str, int] = {}  # attempts, by why
 
     @property
     def state(self) -> str:
@@ -73,6 +75,19 @@ class Keeper:
         if link is None or link.session.lost is not None or link.session.closing:
             return None
         return link
+
+    def facts(self) -> BrokerFacts:
+        """As it is now."""
+        link = self.link
+        session = None
+        if link is not None:
+            session = BrokerSessionFacts(
+                host=link.address.url,
+                peer_id=link.peer_id,
+                age_seconds=link.session.loop.time() - link.registered_at,
+                round_trip_seconds=link.session.last_rtt,
+            )
+        return BrokerFacts(session, dict(self._reconnects))
 
     # --- For requests -------------------------------------------------------------------------
 
@@ -215,7 +230,7 @@ class Keeper:
             if link is self._link:
                 self._lost(link)
                 self._put_away(link)
-                await self._return()
+                await self._return("ping-timeout" if link.silent else "connection-lost")
 
     def _lost(self, link: Link) -> None:
         self._state = _State.LOST
@@ -225,15 +240,16 @@ class Keeper:
         self._directory.wake()
         self._changed.fire()
 
-    async def _return(self) -> None:
-        """Until there is another session."""
+    async def _return(self, cause: str) -> None:
+        """Until there is another session; `cause` is why the last one ended."""
         loop = asyncio.get_running_loop()
         self._backoff.lost(loop.time())
         self._address += 1
         while True:
             await asyncio.sleep(self._backoff.next_delay(loop.time()))
-            if await self._try():
+            if await self._try(cause):
                 return
+            cause = self._next_cause()
             self._address += 1
 
     async def _hand_over(self, link: Link, reason: str) -> None:
@@ -241,6 +257,7 @@ class Keeper:
         _LOGGER.info("Moving to a new session with %s: %s", link.address.url, reason.rstrip("."))
         loop = asyncio.get_running_loop()
         self._changed.fire()
+        cause = "stream-ids" if link.worn_out else "goaway"
         delay = 0.0  # that stream ids are running out is no outage
         if not link.worn_out:
             self._backoff.lost(loop.time())
@@ -249,9 +266,10 @@ class Keeper:
         while link.session.lost is None:
             if delay:
                 await self._pause(link, delay)
-            if await self._try():
+            if await self._try(cause):
                 self._put_away(link)
                 return
+            cause = self._next_cause()
             self._address += 1
             self._backoff.lost(loop.time())
             delay = max(0.1, self._backoff.next_delay(loop.time()))
@@ -264,8 +282,14 @@ class Keeper:
         except TimeoutError:
             return
 
-    async def _try(self) -> bool:
+    def _next_cause(self) -> str:
+        """Why there is another attempt after one that failed."""
+        refused = isinstance(self._trouble, (AuthorizationDeniedError, InvalidRegistrationError))
+        return "refused" if refused else "connect-failed"
+
+    async def _try(self, cause: str) -> bool:
         """One attempt; what went wrong is logged, once an outage, and tried again."""
+        self._reconnects[cause] = self._reconnects.get(cause, 0) + 1
         try:
             link, registered = await Link.open(self._options, self._host, self._free_id())
         except VerserError as error:

@@ -62,6 +62,7 @@ class Link:
         peer_id: What this session registered as.
         over: Done with the reason once no new request should come here.
         worn_out: Its stream ids are running out (protocol.md §12.11).
+        silent: The Host did not answer a PING.
         retired: Another link has taken its place.
         failure: The error that ended the session, where it was not simply lost.
         room: How many requests and WebSockets are under way.
@@ -71,6 +72,7 @@ class Link:
         extensions: All that it announced.
         sockets: The WebSockets that are open.
         dial_seconds, register_seconds: How long it took.
+        registered_at: When that was done, by the clock of the loop.
     """
 
     def __init__(self, session: Session, address: HostAddress, options: BrokerOptions, peer_id: str) -> None:
@@ -79,6 +81,8 @@ class Link:
         self.peer_id = peer_id
         self.over: asyncio.Future[str] = session.loop.create_future()
         self.worn_out = False
+        self.silent = False
+        self.registered_at = 0.0
         self.retired = False
         self.failure: VerserError | None = None
         self.room = Room()
@@ -126,6 +130,7 @@ class Link:
             await session.close(reason="the registration failed")
             raise
         link.dial_seconds, link.register_seconds = dialled - started, perf_counter() - dialled
+        link.registered_at = loop.time()
         link.extensions = registered.extensions
         link.marks_errors = ERROR_HEADER_EXTENSION in registered.extensions
         link.tells_stage = STAGE_EXTENSION in registered.extensions
@@ -227,6 +232,7 @@ class Link:
             try:
                 await self.session.ping(limit)
             except TimeoutError:
+                self.silent = True
                 self.session.abort(f"the Host did not answer a PING within {limit:g} s")
             except ConnectionLost:
                 return

@@ -1,0 +1,36 @@
+"""How a Broker's session is at this moment, in numbers: for health checks and metrics.
+
+Apart from the Broker because it is read when somebody asks, and costs nothing until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSessionFacts:
+    """The session that new requests leave on.
+
+    `age_seconds` counts from its registration; `round_trip_seconds` is that of the last PING, None
+    before the first answer.
+    """
+
+    host: str
+    peer_id: str
+    age_seconds: float
+    round_trip_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerFacts:
+    """A Broker as it is now.
+
+    `session` is None while there is none. `reconnects` counts attempts to get another one, by why:
+    connection-lost, ping-timeout, goaway, stream-ids; connect-failed and refused are further attempts after
+    one that failed so.
+    """
+
+    session: BrokerSessionFacts | None
+    reconnects: Mapping[str, int]
