@@ -57,7 +57,7 @@ async def leaves(place: Place, leave: object, count: int = 1) -> AsyncIterator[R
         records = await place.recorded(count)
         place.diary.go_on.set()  # some apps wait for that, whoever is there
         await until(lambda: place.diary.active == 0)
-        assert records[-1].reason == "the client left"
+        assert (records[-1].reason, records[-1].code) == ("the client left", "client-left")
 
 
 @leaving

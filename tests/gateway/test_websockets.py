@@ -253,7 +253,8 @@ async def test_a_client_that_vanishes(certs: Certificates) -> None:
             await echoed(socket, "hello", "hello")
             socket.transport.abort()
         await until(lambda: place.diary.events == ["closed: 1006"])
-        assert [record.close_code for record in await place.recorded(1)] == [1006]
+        record = (await place.recorded(1))[0]
+        assert (record.close_code, record.reason, record.code) == (1006, "the client left", "client-left")
 
 
 async def test_an_app_that_vanishes(certs: Certificates) -> None:
@@ -275,7 +276,10 @@ async def test_a_client_that_does_not_read_makes_the_app_wait_and_is_cut_off(cer
         await place.recorded(1)
         assert place.diary.sent < 64  # what fits into buffers on the way
         place.diary.go_on.set()
-        assert place.records[0].reason == "the client did not read"
+        assert (place.records[0].reason, place.records[0].code) == (
+            "the client did not read",
+            "client-stalled",
+        )
         socket.transport.abort()
 
 

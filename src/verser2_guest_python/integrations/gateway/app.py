@@ -29,10 +29,11 @@ class Gateway:
 
     Attributes:
         active: Requests and WebSockets under way.
+        websockets: Those of them that are WebSockets, open or being negotiated.
     """
 
     def __init__(self, config: GatewayConfig, on_done: OnDone | None) -> None:
-        self.active = 0
+        self.active = self.websockets = 0
         self._config = config
         self._on_done = on_done
 
@@ -49,10 +50,12 @@ class Gateway:
         cycle = kind(self._config, scope, receive, send, record)
         full = self.active >= self._config.limits.limit_concurrency
         self.active += 1
+        self.websockets += record.websocket
         try:
             await cycle.run(too_busy() if full else None)
         finally:
             self.active -= 1
+            self.websockets -= record.websocket
             record.end()
             if self._on_done is not None:
                 self._on_done(record)

@@ -19,7 +19,7 @@ from .checks import Asked, check_request
 from .client import WHOLE_BODY_BYTES, Client, Clock
 from .config import GatewayConfig
 from .pages import Headers, page
-from .record import CLIENT_GONE, GatewayRecord
+from .record import CLIENT_GONE, CLIENT_LEFT, CLIENT_STALLED, GatewayRecord
 from .refusal import AnswerCutOff, ClientGone, Refusal, refusal_for, too_late
 
 CHUNK_BYTES: Final = 65_536
@@ -54,7 +54,7 @@ class HttpCycle:
             await self._serve()
         except ClientGone:
             record.status = record.status or CLIENT_GONE
-            record.reason = "the client left"
+            record.reason, record.code = "the client left", CLIENT_LEFT
         except Refusal as reason:
             await self._refuse(reason)
 
@@ -132,6 +132,7 @@ class HttpCycle:
                 await self._say({"type": "http.response.body", "body": chunk, "more_body": True})
         except (VerserError, Refusal) as error:
             record.reason = error.message if isinstance(error, VerserError) else error.sentence
+            record.code = error.code
             raise AnswerCutOff(record.reason) from error
         client.served()
         await self._say({"type": "http.response.body", "body": b""})
@@ -143,13 +144,13 @@ class HttpCycle:
             async with asyncio.timeout(self._config.limits.write_timeout):
                 await self._send(message)
         except TimeoutError:
-            self._record.reason = "the client did not read"
+            self._record.reason, self._record.code = "the client did not read", CLIENT_STALLED
             raise AnswerCutOff(self._record.reason) from None
 
     async def _refuse(self, refusal: Refusal) -> None:
         record = self._record
         record.request_id = record.request_id or refusal.request_id
-        record.reason = refusal.detail or refusal.sentence
+        record.reason, record.code = refusal.detail or refusal.sentence, refusal.code
         if self._begun:
             raise AnswerCutOff(refusal.sentence)
         record.answered(refusal.status)

@@ -259,6 +259,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             path="",
             request_id=refusal.request_id,
             reason=refusal.detail or refusal.sentence,
+            code=refusal.code,
         )
         record.answered(refusal.status)
         record.end()

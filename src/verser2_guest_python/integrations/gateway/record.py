@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from time import perf_counter
 
+CLIENT_LEFT = "client-left"
+CLIENT_STALLED = "client-stalled"
+MESSAGE_TOO_LARGE = "message-too-large"
 CLIENT_GONE = 499
 """The status of a request whose client left before it was answered, as nginx writes it."""
 
@@ -28,6 +31,7 @@ class GatewayRecord:
         bytes_in, bytes_out: Of the bodies, or of the messages.
         close_code: How a WebSocket ended.
         reason: Why it did not end well; empty when it did.
+        code: The same in a word: a code of protocol.md §8, or one of the gateway's own.
     """
 
     client: str
@@ -45,6 +49,7 @@ class GatewayRecord:
     bytes_out: int = 0
     close_code: int | None = None
     reason: str = ""
+    code: str = ""
     _started: float = field(default_factory=perf_counter, repr=False)
 
     def answered(self, status: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from verser2_guest_python.asgi.types import Message, Receive, Send
 from verser2_guest_python.broker.websocket import VerserBrokerWebSocket
 from verser2_guest_python.errors import (
+    DisconnectedTargetError,
     VerserError,
     VerserProtocolError,
     VerserUsageError,
@@ -24,7 +25,7 @@ from .checks import Asked, check_request
 from .config import GatewayConfig
 from .forwarding import Pairs
 from .pages import Headers, page
-from .record import CLIENT_GONE, GatewayRecord
+from .record import CLIENT_GONE, CLIENT_LEFT, CLIENT_STALLED, MESSAGE_TOO_LARGE, GatewayRecord
 from .refusal import AnswerCutOff, ClientGone, Refusal, malformed, refusal_for, socket_refusal
 
 NORMAL: Final = 1000
@@ -66,6 +67,7 @@ class WebSocketCycle:
         except ClientGone:
             record.status = record.status or CLIENT_GONE
             record.reason = record.reason or "the client left"
+            record.code = record.code or CLIENT_LEFT
         except Refusal as reason:
             await self._refuse(reason)
         finally:
@@ -163,9 +165,10 @@ class WebSocketCycle:
         record = self._record
         if self._ours is not None:
             code, reason = self._ours
+            record.code = MESSAGE_TOO_LARGE
         record.close_code = self._theirs if self._theirs is not None else code
-        if code == ABNORMAL:
-            record.reason = "the app was lost"
+        if code == ABNORMAL and self._theirs is None:
+            record.reason, record.code = "the app was lost", DisconnectedTargetError.default_code
             code, reason = BAD_GATEWAY, "The app was lost."
         if self._theirs is None:
             await self._say({"type": "websocket.close", "code": code, "reason": reason})
@@ -182,7 +185,7 @@ class WebSocketCycle:
                 reason = message.get("reason")
                 if code in (NO_STATUS, ABNORMAL) and reason is None:  # it has vanished
                     self._theirs = ABNORMAL
-                    record.reason = "the client left"
+                    record.reason, record.code = "the client left", CLIENT_LEFT
                     socket.abort()
                 else:
                     await _close(socket, code, reason or "")
@@ -221,7 +224,7 @@ class WebSocketCycle:
             async with asyncio.timeout(self._config.limits.write_timeout):
                 await self._send(message)
         except TimeoutError:
-            self._record.reason = "the client did not read"
+            self._record.reason, self._record.code = "the client did not read", CLIENT_STALLED
             raise AnswerCutOff(self._record.reason) from None
         except (OSError, RuntimeError):
             # ASGI WebSocket 2.4: it has left; or the server has closed it for what the client sent
@@ -231,7 +234,7 @@ class WebSocketCycle:
         """Answers with a page instead of a WebSocket, where the server can; else with 403."""
         record = self._record
         record.request_id = record.request_id or refusal.request_id
-        record.reason = refusal.detail or refusal.sentence
+        record.reason, record.code = refusal.detail or refusal.sentence, refusal.code
         record.answered(refusal.status)
         if _DENIAL not in self._scope.get("extensions", {}):
             await self._say({"type": "websocket.close", "code": NORMAL})
