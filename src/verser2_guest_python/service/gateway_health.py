@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 from verser2_guest_python.broker.broker import VerserBroker
 from verser2_guest_python.integrations.gateway import Gateway, GatewayRecord
@@ -20,9 +21,31 @@ from verser2_guest_python.service.loop_lag import LoopLag
 from verser2_guest_python.service.measures import CLASSES, METHODS, OTHER, WEBSOCKET, Histogram, Report
 from verser2_guest_python.service.metric_table import GATEWAY_METRICS, Metric
 
+_CODES: Final = frozenset(
+    {
+        "authorization-denied",
+        "bad-request",
+        "body-too-large",
+        "client-left",
+        "client-stalled",
+        "disconnected-target",
+        "gateway-busy",
+        "local-handler-failure",
+        "message-too-large",
+        "missing-guest",
+        "protocol-error",
+        "request-timeout",
+        "stream-failure",
+        "timeout",
+        "websocket-negotiation-failed",
+    }
+)
+
 
 class GatewayHealth:
     """Watches from now on, in the running loop; `stop` at the end. A listener of requests that are over.
+
+    `lines_dropped` tells how many lines of log were lost.
 
     Attributes:
         gateway: to be set once there is one.
@@ -31,14 +54,16 @@ class GatewayHealth:
 
     metrics: Mapping[str, Metric] = GATEWAY_METRICS
 
-    def __init__(self, broker: VerserBroker) -> None:
+    def __init__(self, broker: VerserBroker, lines_dropped: Callable[[], int]) -> None:
         self._broker = broker
+        self._lines_dropped = lines_dropped
         self._version = version(DISTRIBUTION)
         self._began = time.monotonic()
         self.gateway: Gateway | None = None
         self.draining = False
         self._requests = 0
         self._by_class: dict[tuple[str, str], int] = {}
+        self._errors: dict[str, int] = {}
         self._bytes_in = self._bytes_out = 0
         self._durations = Histogram(GATEWAY_METRICS["request_duration_seconds"].buckets)
         self._first_bytes = Histogram(GATEWAY_METRICS["time_to_first_byte_seconds"].buckets)
@@ -55,6 +80,9 @@ class GatewayHealth:
         key = (method, CLASSES[record.status // 100])
         self._requests += 1
         self._by_class[key] = self._by_class.get(key, 0) + 1
+        if record.code:
+            code = record.code if record.code in _CODES else OTHER
+            self._errors[code] = self._errors.get(code, 0) + 1
         self._bytes_in += record.bytes_in
         self._bytes_out += record.bytes_out
         if record.websocket:
@@ -74,7 +102,7 @@ class GatewayHealth:
         return Verdict(True, f"ready: registered as {self._broker.broker_id}")
 
     async def status(self) -> Mapping[str, Any]:
-        verdict = await self.ready()
+        verdict, facts = await self.ready(), self._broker.facts()
         return {
             "ready": verdict.ok,
             "reason": verdict.sentence,
@@ -83,29 +111,49 @@ class GatewayHealth:
             "uptime_seconds": round(time.monotonic() - self._began, 3),
             "broker_id": self._broker.broker_id,
             "requests": {"total": self._requests, "in_flight": self._in_flight},
+            "websockets_open": self._websockets,
+            "session": None if facts.session is None else asdict(facts.session),
+            "reconnects": sum(facts.reconnects.values()),
             "domains": sorted(self._domains()),
         }
 
     async def reports(self) -> Mapping[str, Report]:
+        facts = self._broker.facts()
+        session = facts.session
+        ages = [] if session is None else [([session.host], session.age_seconds)]
+        pings = []
+        if session is not None and session.round_trip_seconds is not None:
+            pings.append(([session.host], session.round_trip_seconds))
         report: Report = {
             "info": [([self._version, self._broker.broker_id], 1)],
             "requests_total": [
                 ([method, status], count) for (method, status), count in self._by_class.items()
             ],
+            "errors_total": [([code], count) for code, count in self._errors.items()],
             "request_duration_seconds": [([], self._durations.value())],
             "time_to_first_byte_seconds": [([], self._first_bytes.value())],
             "requests_in_flight": [([], self._in_flight)],
+            "websockets_open": [([], self._websockets)],
             "request_bytes_total": [([], self._bytes_in)],
             "response_bytes_total": [([], self._bytes_out)],
-            "connected": [([], int(self._broker.connected))],
+            "connected": [([], int(session is not None))],
+            "session_age_seconds": [*ages],
+            "ping_round_trip_seconds": [*pings],
+            "reconnects_total": [([cause], count) for cause, count in facts.reconnects.items()],
             "domains": [([], len(self._domains()))],
+            "draining": [([], int(self.draining))],
             "event_loop_lag_seconds": [([], self._late.value())],
+            "log_lines_dropped_total": [([], self._lines_dropped())],
         }
         return {"": report}
 
     @property
     def _in_flight(self) -> int:
         return 0 if self.gateway is None else self.gateway.active
+
+    @property
+    def _websockets(self) -> int:
+        return 0 if self.gateway is None else self.gateway.websockets
 
     def _domains(self) -> set[str]:
         if not self._broker.connected:

@@ -184,13 +184,31 @@ _GATEWAY_TABLE: Final = (
         "clients were told.",
         ("method", "status_class"),
     ),
+    Metric(
+        "errors_total",
+        Kind.COUNTER,
+        "Of these, those that ended with an error that is not an answer of the app, by its code; client-left "
+        "where the client gave up first.",
+        ("code",),
+    ),
     Metric("request_duration_seconds", Kind.HISTOGRAM, "From the request's head to its end.", (), _SECONDS),
     Metric("time_to_first_byte_seconds", Kind.HISTOGRAM, "From the same to the answer's head.", (), _SECONDS),
     Metric("requests_in_flight", Kind.GAUGE, "Requests and WebSockets under way."),
+    Metric("websockets_open", Kind.GAUGE, "Of these, WebSockets that are open, or being negotiated."),
     Metric("request_bytes_total", Kind.COUNTER, "Bytes of their bodies or messages, of those that are over."),
     Metric("response_bytes_total", Kind.COUNTER, "Bytes of the answers, likewise."),
     Metric("connected", Kind.GAUGE, "1 while it has a session with a Host."),
+    Metric("session_age_seconds", Kind.GAUGE, "Since this session was registered.", ("host",)),
+    Metric("ping_round_trip_seconds", Kind.GAUGE, "Round trip of its last PING.", ("host",)),
+    Metric(
+        "reconnects_total",
+        Kind.COUNTER,
+        "Attempts to get a new session, by why: connection-lost, ping-timeout, goaway, stream-ids; "
+        "connect-failed and refused are further attempts after one that failed so.",
+        ("reason",),
+    ),
     Metric("domains", Kind.GAUGE, "Domains that can be called."),
+    Metric("draining", Kind.GAUGE, "1 while it takes leave, else 0."),
     Metric(
         "event_loop_lag_seconds",
         Kind.HISTOGRAM,
@@ -198,5 +216,6 @@ _GATEWAY_TABLE: Final = (
         (),
         _LAG_SECONDS,
     ),
+    Metric("log_lines_dropped_total", Kind.COUNTER, "Log lines that could not be written."),
 )
 GATEWAY_METRICS: Final = MappingProxyType({metric.name: metric for metric in _GATEWAY_TABLE})

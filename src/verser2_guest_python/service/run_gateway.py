@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final, TypeAlias
 
@@ -37,7 +38,7 @@ from verser2_guest_python.service.health import answering
 from verser2_guest_python.service.logs import Logs, set_up_logs
 from verser2_guest_python.service.settings import GatewaySettings, Settings, missing
 from verser2_guest_python.service.signals import StopSignals
-from verser2_guest_python.service.systemd import Notifier
+from verser2_guest_python.service.systemd import Notifier, counted
 from verser2_guest_python.service.tracing import set_up_tracing
 
 OnDone: TypeAlias = Callable[[GatewayRecord], None]
@@ -94,7 +95,9 @@ class _Running:
         signals = StopSignals(loop, self._stop, lambda _name: self._hurry.set(), last_words=logs.last_words)
         broker = make_broker(settings)
         access = GatewayAccessLog(logs) if settings.log.access_log else None
-        health = self._health = GatewayHealth(broker) if settings.health.wanted else None
+        health = None
+        if settings.health.wanted:
+            health = self._health = GatewayHealth(broker, lambda: logs.sink.dropped)
         on_done = _all_of(access, health)
         gateway = make_gateway(settings.gateway, maps, broker, on_done)
         if health is not None:
@@ -109,7 +112,7 @@ class _Running:
             app = traced_app(gateway)
         server = make_server(settings.gateway, app, on_done)
         warn_of_credentials(settings.tls, logs)
-        work = asyncio.create_task(self._serve(server, broker), name="gateway")
+        work = asyncio.create_task(self._serve(server, broker, gateway), name="gateway")
         signals.install()
         hurry = asyncio.create_task(self._hurry.wait(), name="hurry")
         try:
@@ -140,7 +143,7 @@ class _Running:
         if self._notifier is not None:
             self._notifier.stopping()
 
-    async def _serve(self, server: GatewayServer, broker: VerserBroker) -> None:
+    async def _serve(self, server: GatewayServer, broker: VerserBroker, gateway: Gateway) -> None:
         settings, logs = self._settings, self._logs
         try:
             async with AsyncExitStack() as stack:
@@ -156,9 +159,11 @@ class _Running:
                 )
                 if self._notifier is not None:
                     self._notifier.ready()
+                    described = partial(_described, broker, gateway)
+                    await stack.enter_async_context(self._notifier.watched(described))
                 ended = asyncio.ensure_future(server.wait_ended())
                 stopping = asyncio.ensure_future(self._stopping.wait())
-                connecting = asyncio.ensure_future(self._connect(broker))
+                connecting = asyncio.ensure_future(self._connect(broker, gateway))
                 try:
                     await _first(connecting, ended, stopping)
                     await _first(ended, stopping)
@@ -169,7 +174,7 @@ class _Running:
         finally:
             await broker.close("the gateway stops")
 
-    async def _connect(self, broker: VerserBroker) -> None:
+    async def _connect(self, broker: VerserBroker, gateway: Gateway) -> None:
         """The first session. Later ones are the Broker's own business."""
         session, events = self._settings.session, self._logs.events
         loop = asyncio.get_running_loop()
@@ -188,8 +193,27 @@ class _Running:
             else:
                 routes = sorted({route.domain for route in broker.get_routes()})
                 events.info("registered", broker_id=broker.broker_id, domains=", ".join(routes))
+                if self._notifier is not None:
+                    self._notifier.status(describe(broker, gateway))
                 return
             await asyncio.sleep(backoff.next_delay(loop.time()))
+
+
+async def _described(broker: VerserBroker, gateway: Gateway) -> tuple[bool, str]:
+    """For systemd: that this runs is the sign of life."""
+    return True, describe(broker, gateway)
+
+
+def describe(broker: VerserBroker, gateway: Gateway) -> str:
+    """How it is, in one line."""
+    session = broker.facts().session
+    if session is None:
+        return f"Not registered at any Host; {gateway.active:,} in flight"
+    domains = len({route.domain for route in broker.get_routes()})
+    return (
+        f"Registered at {session.host} as {session.peer_id}; {counted(domains, 'domain')}, "
+        f"{gateway.active:,} in flight, {counted(gateway.websockets, 'WebSocket')}"
+    )
 
 
 def _all_of(*listeners: OnDone | None) -> OnDone | None:
