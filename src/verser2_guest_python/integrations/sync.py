@@ -15,6 +15,7 @@ from warnings import warn
 from verser2_guest_python.broker.body import UNSET, request_body
 from verser2_guest_python.broker.broker import DEFAULT_ROUTE_TIMEOUT_SECONDS, VerserBroker
 from verser2_guest_python.broker.changes import RouteChanges
+from verser2_guest_python.broker.facts import BrokerFacts
 from verser2_guest_python.broker.listeners import RouteListener
 from verser2_guest_python.broker.request import RequestHeaders, RequestOptions
 from verser2_guest_python.broker.routes import BrokerRoute
@@ -82,6 +83,14 @@ class SyncVerserBroker:
     def extensions(self) -> frozenset[str]:
         """See `VerserBroker.extensions`."""
         return self._broker.extensions
+
+    def facts(self) -> BrokerFacts:
+        """How the session is just now, and how often another one was tried for."""
+
+        async def look(broker: VerserBroker) -> BrokerFacts:
+            return broker.facts()
+
+        return self.run(look)
 
     # --- Life -----------------------------------------------------------------------------
 
