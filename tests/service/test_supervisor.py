@@ -26,6 +26,9 @@ sock = socket.socket(fileno=int(os.environ["VERSER_WORKER_SOCKET"]))
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 def stop(*_):
     say("drained")
+    if behaviour == "leaves-a-child" and os.fork() == 0:
+        while not log.with_name("go").exists():
+            time.sleep(0.01)
     os._exit(0)
 if behaviour == "stubborn":
     signal.signal(signal.SIGTERM, lambda *_: say("ignored"))
@@ -43,8 +46,9 @@ ids = [me, me + "~2"] if behaviour == "moves" else [me]
 sock.send("".join(f"registered {one}\\n" for one in ids).encode())
 if behaviour == "worn" and log.read_text().count("registered") == 1:
     sock.send(b"worn-out\\n")
-while sock.recv(64):
-    pass
+while data := sock.recv(64):
+    if b"report" in data:
+        sock.send(b'report {"metrics": {"requests_total": [[["GET", "2xx"], 5]]}}\\n')
 say("orphaned")
 """
 

@@ -97,7 +97,7 @@ class FleetHealth:
             "pid": os.getpid(),
             "uptime_seconds": round(time.monotonic() - self._began, 3),
             "requests": {
-                "total": self._total("requests_total", workers),
+                "total": self._total("requests_total"),
                 "in_flight": sum(_status(one).get("requests", {}).get("in_flight", 0) for one in workers),
             },
             "workers": [
@@ -114,16 +114,18 @@ class FleetHealth:
             ],
         }
 
-    def _total(self, name: str, workers: list[WorkerProcess]) -> int:
+    def _total(self, name: str) -> int:
+        workers = self._supervisor.all_workers
         reports = (*self._kept.values(), *(one.report.get("metrics", {}) for one in workers))
         return sum(value for report in reports for _, value in report.get(name, ()))
 
     async def reports(self) -> Mapping[str, Report]:
         answers = await self._ask()
         reports = dict(self._kept)
-        for worker in sorted(answers, key=lambda worker: worker.peer_id):
+        # Also one that has ended and is not in what was kept yet: a counter never goes down
+        for worker in sorted(self._supervisor.all_workers, key=lambda worker: worker.peer_id):
             metrics = cast("Report", worker.report.get("metrics", {}))
-            if answers[worker]:
+            if answers.get(worker, False):
                 reports[worker.slot] = added(reports.get(worker.slot, {}), metrics)
             else:  # its counters are not lost, and what it does now is not known
                 reports[worker.slot] = added(reports.get(worker.slot, {}), lasting(metrics))
