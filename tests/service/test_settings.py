@@ -13,7 +13,7 @@ from verser2_guest_python.service.settings import Settings, load_settings, setti
 
 def test_every_option_is_a_setting_with_the_same_default() -> None:
     settings = load_settings({})
-    assert set(setting_keys(Settings)) == SETTING_KEYS
+    assert set(setting_keys(Settings)) == set(SETTING_KEYS)
     for key, option in OPTIONS.items():
         if option.default is None or key in SOURCE_KEYS:
             continue

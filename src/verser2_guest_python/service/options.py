@@ -35,10 +35,14 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
 
 SOURCE_KEYS: Final = tuple(option.key for option in SOURCE_OPTIONS)
 """Where settings come from: no settings themselves."""
-_NEVER_OPTIONS: Final = frozenset(
-    {"app", "tls.key_password", "tls.pfx_password", "gateway.ssl_keyfile_password", "host.policy"}
+_NEVER_OPTIONS: Final = (
+    "app",
+    "tls.key_password",
+    "tls.pfx_password",
+    "gateway.ssl_keyfile_password",
+    "host.policy",
 )
-SETTING_KEYS: Final = frozenset(OPTIONS) - frozenset(SOURCE_KEYS) | _NEVER_OPTIONS
+SETTING_KEYS: Final = (*(key for key in OPTIONS if key not in SOURCE_KEYS), *_NEVER_OPTIONS)
 """All settings by their path, as files know them; the fields of the model, for those who do not load it."""
 
 APP_KEYS: Final = ("app_dir", "factory", "interface", "lifespan", "debug")
