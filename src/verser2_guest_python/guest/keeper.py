@@ -269,6 +269,8 @@ class Keeper:
         # The first attempt comes at once, unless there were others a moment ago: a Host that takes leave
         # of every session must not be dialled in a loop
         delay = backoff.next_delay(loop.time())
+        if old.cause == "stream-ids":
+            delay = 0.0  # it has served as many requests, and those that are left are all the time there is
         self._tell_reconnecting(delay, backoff.attempt, reason, old.cause)
         if not self._options.handover:
             self.current = None
