@@ -41,6 +41,7 @@ from verser2_guest_python.http2 import SessionOptions
 from verser2_guest_python.peer import DEFAULT_CONNECT_TIMEOUT_SECONDS, FilePath, TlsFiles, parse_host_url
 
 DEFAULT_ROUTE_TIMEOUT_SECONDS = 10.0
+_NO_LIMIT = (None, math.inf)
 
 
 class VerserBroker(HttpMethods):
@@ -242,7 +243,7 @@ class VerserBroker(HttpMethods):
             timeout = options.timeout
         if total_timeout is None:
             total_timeout = options.total_timeout
-        if timeout is None and total_timeout is None:
+        if timeout in _NO_LIMIT and total_timeout in _NO_LIMIT:
             return await self._delivery.fetch(request, retries, max_redirects)
         return await self._limited(request, retries, max_redirects, timeout, total_timeout)
 

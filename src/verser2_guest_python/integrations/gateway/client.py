@@ -21,6 +21,8 @@ from .refusal import ClientGone, Refusal, body_too_large, body_too_slow
 WHOLE_BODY_BYTES: Final = 65_536
 """A body of up to so many bytes that is there at once goes whole, so that another Guest may get it too."""
 WHOLE_BODY_SECONDS: Final = 0.05
+_LOOK_AFTER_SECONDS: Final = 0.05
+"""A client that sends no body is looked after from then on: most answers are there sooner."""
 _MAX_WAITING_BYTES: Final = 262_144
 """So much of a body is taken from the server ahead of the app, so that a client that leaves is noticed."""
 
@@ -66,6 +68,7 @@ class Client:
         self._cancelled = False
         self._served = False
         self._pump: asyncio.Task[None] | None = None
+        self._starting: asyncio.TimerHandle | None = None
         self._chunks: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._refusal: Refusal | None = None
@@ -75,8 +78,9 @@ class Client:
     async def __aenter__(self) -> Self:
         if self._owner is not None:
             self._cancelling = self._owner.cancelling()
-        if self.complete:
-            self.start()  # only to learn that it has left; a body is asked for when there is an app for it
+        if self.complete:  # only to learn that it has left; a body is asked for when there is an app for it
+            loop = asyncio.get_running_loop()
+            self._starting = loop.call_later(_LOOK_AFTER_SECONDS, self.start)
         return self
 
     def start(self) -> None:
@@ -92,9 +96,12 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._served = True
+        if self._starting is not None:
+            self._starting.cancel()
         pump, self._pump = self._pump, None
-        if pump is not None:
-            pump.cancel()
+        if pump is None:
+            return
+        pump.cancel()
         if self._cancelled and self._owner is not None:
             ours = self._owner.uncancel() <= self._cancelling
             if not isinstance(error, asyncio.CancelledError):
@@ -202,8 +209,7 @@ class Client:
         return data
 
 
-async def _end(pump: asyncio.Task[None] | None) -> None:
-    if pump is not None:
-        await asyncio.wait([pump])
-        if not pump.cancelled():
-            pump.result()
+async def _end(pump: asyncio.Task[None]) -> None:
+    await asyncio.wait([pump])
+    if not pump.cancelled():
+        pump.result()

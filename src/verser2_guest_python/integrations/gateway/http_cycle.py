@@ -120,12 +120,13 @@ class HttpCycle:
         if response.status >= 400 and not client.complete:
             headers.append((b"connection", b"close"))  # nobody wants the rest of the body
         whole = await response.read() if response.arrived else None
-        await self._say({"type": "http.response.start", "status": response.status, "headers": headers})
+        start = {"type": "http.response.start", "status": response.status, "headers": headers}
         if whole is not None:
             client.served()
             record.bytes_out = len(whole)
-            await self._say({"type": "http.response.body", "body": whole})
+            await self._say(start, {"type": "http.response.body", "body": whole})
             return
+        await self._say(start)
         try:
             async for chunk in response.aiter_bytes(CHUNK_BYTES):
                 record.bytes_out += len(chunk)
@@ -137,12 +138,13 @@ class HttpCycle:
         client.served()
         await self._say({"type": "http.response.body", "body": b""})
 
-    async def _say(self, message: dict[str, Any]) -> None:
+    async def _say(self, *messages: dict[str, Any]) -> None:
         """Sends to the client, which has to read."""
         self._begun = True
         try:
             async with asyncio.timeout(self._config.limits.write_timeout):
-                await self._send(message)
+                for message in messages:
+                    await self._send(message)
         except TimeoutError:
             self._record.reason, self._record.code = "the client did not read", CLIENT_STALLED
             raise AnswerCutOff(self._record.reason) from None
@@ -157,8 +159,10 @@ class HttpCycle:
         accept = b",".join(value for name, value in self._scope["headers"] if name.lower() == b"accept")
         headers, body = page(refusal, accept, self._config.listed_names(refusal))
         record.bytes_out = len(body)
-        await self._say({"type": "http.response.start", "status": refusal.status, "headers": headers})
-        await self._say({"type": "http.response.body", "body": body})
+        await self._say(
+            {"type": "http.response.start", "status": refusal.status, "headers": headers},
+            {"type": "http.response.body", "body": body},
+        )
 
 
 def _answer_headers(response: VerserBrokerResponse) -> Headers:
