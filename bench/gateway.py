@@ -1,4 +1,4 @@
-"""What a request costs the gateway, beside one written on the Node Broker, and beside the app on a port of its own.
+"""What a request costs the gateway, beside one on the Node Broker, and beside the app on a port of its own.
 
     .venv/bin/python -m bench.gateway                           all cases, 3 rounds
     .venv/bin/python -m bench.gateway --rounds 5 --case plain-64
