@@ -11,7 +11,6 @@ import pytest
 from tests.host.peers import DOMAIN, WAIT_SECONDS, Broker, Guest, running_host
 from tests.host.test_websockets import Socket, fields_of, websocket, websocket_lease
 from tests.support.certificates import Certificates
-from verser2_guest_python.errors import VerserUsageError
 from verser2_guest_python.host import ExchangeEnd, ExchangeStart, Side
 from verser2_guest_python.wire.vws import Accept, Close, Message, Ping, Text
 
@@ -252,13 +251,46 @@ async def test_an_observer_that_lacks_a_method_harms_nobody_either(
     assert [record.message for record in caplog.records] == ["An observer of the Host failed"]
 
 
-async def test_one_observer_at_a_time(certs: Certificates) -> None:
-    async with running_host(certs) as host:
-        stop = host.observe(Watcher())
-        with pytest.raises(VerserUsageError, match="observed already"):
-            host.observe(Watcher())
-        stop()
-        host.observe(Watcher())
+async def test_several_observers_see_the_same_and_each_ends_alone(
+    certs: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(Seen):
+        def request_body(self, data: bytes) -> None:
+            raise ValueError("no")
+
+    class Fails(Watcher):
+        def began(self, start: ExchangeStart) -> Seen:
+            self.all.append(Failing(start))
+            return self.all[-1]
+
+    class Refuses(Watcher):
+        def began(self, start: ExchangeStart) -> Seen:
+            raise ValueError("never")
+
+    first, fails, last = Watcher(), Fails(), Watcher()
+    async with running_host(certs) as host, Guest(host, certs) as guest, Broker(host, certs) as broker:
+
+        async def one() -> None:
+            lease = await guest.lease()
+            stream = broker.request(path="/")
+            await lease.answer(await lease.request(), 200, {}, b"fine")
+            assert (await broker.answer(stream)).body == b"fine"
+
+        stop_first = host.observe(first)
+        stops = [host.observe(observer) for observer in (fails, Refuses(), last, last)]
+        await one()
+        ends = [await seen.end() for seen in (*first.all, *last.all)]
+        assert [end.status for end in ends] == [200, 200, 200]  # whoever watches twice is told twice
+        stop_first()
+        stop_first()
+        stops.pop()()
+        await one()
+        assert (len(first.all), len(last.all)) == (1, 3)
+        for stop in stops:
+            stop()
+        await one()
+        assert (len(first.all), len(fails.all), len(last.all)) == (1, 2, 3)
+    assert {record.message for record in caplog.records} == {"An observer of the Host failed"}
 
 
 async def test_guests_their_routes_and_leases(certs: Certificates) -> None:

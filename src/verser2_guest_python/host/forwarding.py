@@ -66,7 +66,7 @@ class Forwarder:
             wait = min(request.lease_timeout_ms / 1000, self._services.limits.lease_wait_seconds)
         services = self._services
         watch = None
-        if services.observation.observer is not None:
+        if services.observation.observers:
             watch = services.observation.begin(start_of(request, route.domain))
         if watch is None:
             Exchange(services, stream, guest.pool, request, route.domain, head).start(wait)
@@ -132,7 +132,7 @@ class Forwarder:
         status = HEAD_TOO_LARGE_STATUS if isinstance(error, RequestHeadTooLargeError) else ERROR_STATUS
         services = self._services
         services.answers.send_error(stream, staged(error, STAGE_QUEUED, request_id), status)
-        if services.records or services.observation.observer is not None:
+        if services.records or services.observation.observers:
             known = request if request is not None else BrokerRequest(request_id, "", "", None, "", "", {})
             services.record(known, domain=known.route_domain, status=status, error=error.code)
             watch = services.observation.begin(start_of(known, known.route_domain))

@@ -311,24 +311,13 @@ class VerserHost:
     def observe(self, observer: HostObserver) -> Callable[[], None]:
         """Shows `observer` each request live: heads, bodies, messages. What is returned ends that.
 
-        One at a time. What it sees may be secret; without one, nothing is shown and nothing is paid.
-
-        Raises:
-            VerserUsageError: another one watches already.
+        There may be several; one that raises is left alone, and harms no other. What they see may be
+        secret; without any, nothing is shown and nothing is paid.
 
         Example:
             stop = host.observe(recorder)
         """
-        observation = self._observation
-        if observation.observer is not None:
-            raise VerserUsageError("This Host is observed already: end that first.")
-        observation.observer = observer
-
-        def stop() -> None:
-            if observation.observer is observer:
-                observation.observer = None
-
-        return stop
+        return self._observation.add(observer)
 
 
 def create_verser_host(

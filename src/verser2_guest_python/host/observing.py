@@ -1,14 +1,14 @@
 """What a Host shows to somebody who watches requests live: heads, bodies and messages as they pass.
 
-Apart from `events.py`, which tells of a request once it is over and in numbers: here an observer sees
-the content too. A Host without an observer pays nothing for it: what is watched has classes of its own
+Apart from `events.py`, which tells of a request once it is over and in numbers: here observers see
+the content too. A Host without any pays nothing for it: what is watched has classes of its own
 (`observed.py`), and is made only while there is one.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -89,33 +89,52 @@ class HostObserver(Protocol):
 
 
 class Observation:
-    """Who watches just now, if anybody. An observer that raises harms nobody but itself."""
+    """Who watches just now, if anybody. An observer that raises harms nobody but itself.
 
-    __slots__ = ("observer",)
+    Attributes:
+        observers: Those who do, in the order in which they came.
+    """
+
+    __slots__ = ("observers",)
 
     def __init__(self) -> None:
-        self.observer: HostObserver | None = None
+        self.observers: tuple[HostObserver, ...] = ()
+
+    def add(self, observer: HostObserver) -> Callable[[], None]:
+        """One more; what is returned ends that for requests to come, and does nothing a second time."""
+        self.observers = (*self.observers, observer)
+        watching = True
+
+        def stop() -> None:
+            nonlocal watching
+            if watching:
+                watching = False
+                place = next(n for n, one in enumerate(self.observers) if one is observer)
+                self.observers = self.observers[:place] + self.observers[place + 1 :]
+
+        return stop
 
     def begin(self, start: ExchangeStart) -> Watch | None:
-        """What the observer wants of a request that begins now."""
-        observer = self.observer
-        if observer is None:
-            return None
-        try:
-            exchange = observer.began(start)
-        except Exception:
-            _logger.exception("An observer of the Host failed")
-            return None
-        return Watch(exchange) if exchange is not None else None
+        """What the observers want of a request that begins now."""
+        exchanges = []
+        for observer in self.observers:
+            try:
+                exchange = observer.began(start)
+            except Exception:
+                _logger.exception("An observer of the Host failed")
+                continue
+            if exchange is not None:
+                exchanges.append(exchange)
+        return Watch(exchanges) if exchanges else None
 
 
 class Watch:
-    """An `ExchangeObserver` that never raises: one that does is not called again."""
+    """One or more `ExchangeObserver`s as one that never raises: one that does is not called again."""
 
-    __slots__ = ("_observer",)
+    __slots__ = ("_observers",)
 
-    def __init__(self, observer: ExchangeObserver) -> None:
-        self._observer: ExchangeObserver | None = observer
+    def __init__(self, observers: Sequence[ExchangeObserver]) -> None:
+        self._observers = tuple(observers)
 
     def leased(self) -> None:
         self._tell("leased")
@@ -141,10 +160,9 @@ class Watch:
         self._tell("ended", end)
 
     def _tell(self, name: str, *values: object) -> None:
-        if self._observer is None:
-            return
-        try:
-            getattr(self._observer, name)(*values)  # one that has no such method fails like one that raises
-        except Exception:
-            self._observer = None
-            _logger.exception("An observer of the Host failed")
+        for observer in self._observers:
+            try:
+                getattr(observer, name)(*values)  # one that has no such method fails like one that raises
+            except Exception:
+                self._observers = tuple(one for one in self._observers if one is not observer)
+                _logger.exception("An observer of the Host failed")

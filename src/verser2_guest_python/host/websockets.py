@@ -6,8 +6,6 @@ A WebSocket does not wait for a lease: there is no queue (protocol.md §11).
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from verser2_guest_python.errors import VerserError, VerserWebSocketError
 from verser2_guest_python.host.answers import ERROR_STATUS
 from verser2_guest_python.host.bridge import Bridge
@@ -42,7 +40,13 @@ class WebSocketForwarder:
         try:
             asked = parse_websocket_request(fields)
             known = BrokerRequest(
-                request_id, asked.source_id, asked.target_id, asked.domain, METHOD, asked.path, {}
+                request_id,
+                asked.source_id,
+                asked.target_id,
+                asked.domain,
+                METHOD,
+                asked.path,
+                asked.headers or {},
             )
             guest, route = self._forwarder.target(broker, known)
             lease = guest.websockets.take()
@@ -62,9 +66,8 @@ class WebSocketForwarder:
         headers = None if asked.headers is None else forwarded_headers(asked.headers, route.domain)
         opening = Open(route.domain, asked.path, asked.protocol, headers)
         watch = None
-        if self._services.observation.observer is not None:
-            seen = replace(known, headers=asked.headers or {})
-            start = start_of(seen, route.domain, websocket=True, protocol=asked.protocol)
+        if self._services.observation.observers:
+            start = start_of(known, route.domain, websocket=True, protocol=asked.protocol)
             watch = self._services.observation.begin(start)
         if watch is None:
             Bridge(self._services, stream, lease, known, opening).start()

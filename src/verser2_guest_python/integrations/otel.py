@@ -7,7 +7,7 @@ what is not wrapped pays nothing. Contexts travel in the headers that the global
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from json import loads
 from time import perf_counter
@@ -51,12 +51,12 @@ def trace_broker(broker: VerserBroker, *, tracer_provider: TracerProvider | None
     broker.intercept(lambda deliver: _TracedDelivery(deliver, tracer))
 
 
-def trace_host(host: VerserHost, *, tracer_provider: TracerProvider | None = None) -> None:
+def trace_host(host: VerserHost, *, tracer_provider: TracerProvider | None = None) -> Callable[[], None]:
     """Gives each request that `host` carries a span, and one within it for the wait for a lease.
 
-    It is the Host's observer then: raises VerserUsageError when there is another one.
+    What is returned ends that.
     """
-    host.observe(_HostTracer(_tracer(tracer_provider)))
+    return host.observe(_HostTracer(_tracer(tracer_provider)))
 
 
 def _tracer(provider: TracerProvider | None) -> Tracer:

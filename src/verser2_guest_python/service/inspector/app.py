@@ -193,13 +193,10 @@ def create_inspector(
     """An inspector that watches `host` from now on, and replays through `broker`.
 
     Args:
-        host: A Host that nobody observes yet.
+        host: The Host.
         broker: A Broker of that Host, connected by the time something is replayed.
         recorder: What keeps the requests; None makes one with the usual limits.
         token: The secret that opens it; None makes one up.
-
-    Raises:
-        VerserUsageError: the Host is observed already.
 
     Example:
         inspector = create_inspector(host, broker)
