@@ -255,6 +255,7 @@ async def test_head_answers_without_body_and_length(pieces: list[bytes]) -> None
     cycle, exchange = await run(sending(head, *messages), method="HEAD")
     assert cycle.error is None
     assert (exchange.body, exchange.ended) == (b"", True)
+    assert cycle.sent == 0, "what is not sent is not counted"
     assert exchange.values(b"content-length") == []
     assert exchange.values(b"etag") == [b'"x"']
 

@@ -35,6 +35,8 @@ async def test_an_unknown_name(certs: Certificates) -> None:
         assert DOMAIN not in response.text
         response = await client.head("/")
         assert (response.status_code, response.content) == (404, b"")
+        sizes = [record.bytes_out for record in await place.recorded(3)]
+        assert sizes[0] > sizes[1] > sizes[2] == 0
 
 
 async def test_routes_are_listed_only_if_asked_for(certs: Certificates) -> None:

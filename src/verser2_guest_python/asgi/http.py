@@ -67,7 +67,7 @@ class HttpCycle:
     Attributes:
         phase: How far the response is.
         status: The response's status, 0 before `http.response.start`.
-        sent: Bytes of body that the app has sent.
+        sent: Bytes of body that the app has sent; none where the answer to HEAD has none.
         error: What the app raised, or None.
     """
 
@@ -246,6 +246,7 @@ class HttpCycle:
                     f"http.response.body: a {self.status} response has none (RFC 9110 §6.4.1)"
                 )
             body = b""
+            self.sent = 0
         elif self._expected is not None:
             if sent > self._expected:
                 self._fail(phase)

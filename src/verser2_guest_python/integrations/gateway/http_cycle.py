@@ -158,7 +158,7 @@ class HttpCycle:
         record.answered(refusal.status)
         accept = b",".join(value for name, value in self._scope["headers"] if name.lower() == b"accept")
         headers, body = page(refusal, accept, self._config.listed_names(refusal))
-        record.bytes_out = len(body)
+        record.bytes_out = 0 if self._scope["method"] == "HEAD" else len(body)  # the server leaves it out
         await self._say(
             {"type": "http.response.start", "status": refusal.status, "headers": headers},
             {"type": "http.response.body", "body": body},
