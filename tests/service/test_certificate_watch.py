@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import ssl
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from tests.cli.processes import start
 from tests.service.conftest import Place, registered
-from tests.support.certificates import Certificates, make_identity
+from tests.support.certificates import LOCAL_NAMES, Certificates, Identity, make_identity
 from verser2_guest_python.service.certificate_watch import CertificateWatch
 
 OFTEN = ("--tls-reload-interval", "0.05")
@@ -86,3 +88,41 @@ def test_a_host_shows_its_new_certificate(certs: Certificates, tmp_path: Path) -
         # Had it looked between the two, it would have said so, and looked again
         assert ssl.get_server_certificate(("127.0.0.1", port)) == new.certificate_pem.decode()
         assert host.stop() == 0
+
+
+async def test_a_gateway_shows_its_new_certificate(place: Place, certs: Certificates, tmp_path: Path) -> None:
+    """At a signal and by looking; the key that is missing is told, and the old pair serves on meanwhile."""
+    cert, key = tmp_path / "public.pem", tmp_path / "public-key.pem"
+
+    def put(identity: Identity) -> None:
+        replace(key, identity.key_pem())
+        key.chmod(0o600)
+        replace(cert, identity.certificate_pem)
+
+    first, second, third = (make_identity("localhost", names=LOCAL_NAMES) for _ in range(3))
+    put(first)
+    trust = ssl.create_default_context(cafile=cert)
+    listen = ("gateway", "--listen", "127.0.0.1:0", "--ssl-certfile", cert, "--ssl-keyfile", key)
+    with start(*listen, *place.peer, "--map", "localhost=nobody.test") as gateway:
+        port = int(gateway.says('"listening"').partition("https://127.0.0.1:")[2].partition('"')[0])
+        gateway.says('"registered"')
+        reader, writer = await asyncio.open_connection("localhost", port, ssl=trust)
+        replace(cert, second.certificate_pem)
+        gateway.send(signal.SIGHUP)
+        gateway.says('"certificates not reloaded"', '"level":"error"', "public-key.pem", "does not match")
+        assert ssl.get_server_certificate(("127.0.0.1", port)) == first.certificate_pem.decode()
+        put(second)
+        gateway.send(signal.SIGHUP)
+        gateway.says('"certificates reloaded"')
+        assert ssl.get_server_certificate(("127.0.0.1", port)) == second.certificate_pem.decode()
+        writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+        writer.close()
+        assert gateway.stop() == 0
+    with start(*listen, *place.peer, *OFTEN) as gateway:
+        port = int(gateway.says('"listening"').partition("https://127.0.0.1:")[2].partition('"')[0])
+        put(third)
+        gateway.says('"certificates reloaded"')
+        # Had it looked between the two, it would have said so, and looked again
+        assert ssl.get_server_certificate(("127.0.0.1", port)) == third.certificate_pem.decode()
+        assert gateway.stop() == 0

@@ -162,7 +162,8 @@ def _pem_error(
         return CredentialsError(os.fspath(cert_file), trouble)
     if trouble := key_trouble(_read(key_file), password):
         return CredentialsError(os.fspath(key_file), trouble)
-    if "MISMATCH" in (getattr(error, "reason", None) or ""):
+    reason = getattr(error, "reason", None) or ""
+    if "MISMATCH" in reason or reason == "NO_CERTIFICATE_ASSIGNED":  # the latter of two kinds, RSA and EC
         trouble = f"the private key does not match the certificate in {os.fspath(cert_file)}"
         return CredentialsError(os.fspath(key_file), trouble)
     reason = f"certificate and key cannot be used ({_openssl_reason(error)})"

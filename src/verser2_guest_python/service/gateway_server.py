@@ -9,19 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from verser2_guest_python.asgi.types import ASGIApp
 from verser2_guest_python.errors import VerserConfigurationError, VerserUsageError
 from verser2_guest_python.integrations.gateway import GatewayLimits, GatewayRecord
 from verser2_guest_python.integrations.gateway.refusal import AnswerCutOff
+from verser2_guest_python.service.gateway_tls import PublicTls, RenewableContext
 from verser2_guest_python.wire.limits import MAX_VWS_LINE_BYTES
 
 if TYPE_CHECKING:
@@ -41,15 +39,6 @@ _KNOWN: Final = frozenset(
 )
 _TICK_SECONDS: Final = 1.0
 _ALL_PORTS: Final = 65_535
-
-
-@dataclass(frozen=True, slots=True)
-class PublicTls:
-    """The certificate that clients see, as uvicorn's own options name it."""
-
-    certfile: Path
-    keyfile: Path | None = None
-    keyfile_password: str | None = None
 
 
 def check_extra() -> None:
@@ -99,6 +88,7 @@ class GatewayServer:
         self._host, self._port = parse_listen(listen)
         self._sockets = list(sockets)
         self._tls = tls
+        self._context: RenewableContext | None = None
         self._limits = limits or GatewayLimits()
         self._keep_alive = keep_alive
         self._drain_seconds = timeout_graceful_shutdown
@@ -132,6 +122,15 @@ class GatewayServer:
             self._task.result()
         return self
 
+    def reload_certificate(self) -> None:
+        """Reads the files of the certificate anew: new connections get it, those that are there go on.
+
+        Does nothing without `tls`. Raises `VerserConfigurationError` when a file cannot be used; what was
+        there before stays in use.
+        """
+        if self._tls is not None and self._context is not None:
+            self._context.current = self._tls.context()
+
     async def wait_ended(self) -> None:
         """Until the server has ended, which it does by itself only when it fails."""
         if self._task is not None:
@@ -157,13 +156,6 @@ class GatewayServer:
         from verser2_guest_python.integrations.gateway.http_protocol import http_protocol
         from verser2_guest_python.integrations.gateway.websocket_protocol import websocket_protocol
 
-        tls: dict[str, Any] = {}
-        if self._tls is not None:
-            tls = {
-                "ssl_certfile": self._tls.certfile,
-                "ssl_keyfile": self._tls.keyfile,
-                "ssl_keyfile_password": self._tls.keyfile_password,
-            }
         config = uvicorn.Config(
             self._app,
             host=self._host,
@@ -180,14 +172,10 @@ class GatewayServer:
             backlog=_BACKLOG,
             timeout_keep_alive=max(1, round(self._keep_alive)),
             timeout_graceful_shutdown=max(1, round(self._drain_seconds)),
-            **tls,
         )
-        try:
-            config.load()
-        except (OSError, ssl.SSLError, ValueError) as error:
-            raise VerserConfigurationError(
-                f"The certificate {self._tls and self._tls.certfile} for https cannot be used: {error}."
-            ) from None
+        config.load()
+        if self._tls is not None:
+            config.ssl = self._context = RenewableContext.of(self._tls.context())
         return config
 
 

@@ -164,7 +164,7 @@ OPTION_TABLE: Final = (
     Option(
         "tls.reload_interval",
         "--tls-reload-interval",
-        "Look so often whether these files have changed, and do what SIGHUP does if so; off without it.",
+        "Look so often whether certificates have changed, and do what SIGHUP does if so; off without it.",
         GROUP_TLS,
         Kind.SECONDS,
     ),

@@ -146,6 +146,7 @@ GATEWAY_KEYS: Final = (
     "registration_token",
     *(option.key for option in GATEWAY_OPTIONS),
     *TLS_KEYS,
+    "tls.reload_interval",
     "session.connect_timeout",
     "session.reconnect_max_delay",
     "session.ping_interval",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -28,15 +30,17 @@ from verser2_guest_python.integrations.gateway import Gateway, GatewayLimits, Ga
 from verser2_guest_python.peer.address import parse_host_url
 from verser2_guest_python.peer.backoff import Backoff
 from verser2_guest_python.service.broker_peer import made_up_id
+from verser2_guest_python.service.certificate_watch import CertificateWatch, files_of, watched_certificates
 from verser2_guest_python.service.checks import check_credentials, plain, warn_of_credentials
 from verser2_guest_python.service.event_loop import run_in_loop
 from verser2_guest_python.service.exit_codes import ExitCode, exit_code
 from verser2_guest_python.service.gateway_health import GatewayHealth
 from verser2_guest_python.service.gateway_log import GatewayAccessLog
-from verser2_guest_python.service.gateway_server import GatewayServer, PublicTls, check_extra
+from verser2_guest_python.service.gateway_server import GatewayServer, check_extra
+from verser2_guest_python.service.gateway_tls import PublicTls
 from verser2_guest_python.service.health import answering
 from verser2_guest_python.service.logs import Logs, set_up_logs
-from verser2_guest_python.service.settings import GatewaySettings, Settings, missing
+from verser2_guest_python.service.settings import GatewaySettings, Settings, TlsSettings, missing
 from verser2_guest_python.service.signals import StopSignals
 from verser2_guest_python.service.systemd import Notifier, counted
 from verser2_guest_python.service.tracing import set_up_tracing
@@ -112,6 +116,7 @@ class _Running:
             app = traced_app(gateway)
         server = make_server(settings.gateway, app, on_done)
         warn_of_credentials(settings.tls, logs)
+        warn_of_credentials(_public(settings.gateway), logs)
         work = asyncio.create_task(self._serve(server, broker, gateway), name="gateway")
         signals.install()
         hurry = asyncio.create_task(self._hurry.wait(), name="hurry")
@@ -145,11 +150,17 @@ class _Running:
 
     async def _serve(self, server: GatewayServer, broker: VerserBroker, gateway: Gateway) -> None:
         settings, logs = self._settings, self._logs
+        public = settings.gateway
+        watch = CertificateWatch(files_of(settings.tls, public.ssl_certfile, public.ssl_keyfile))
         try:
             async with AsyncExitStack() as stack:
                 if self._health is not None:
                     await stack.enter_async_context(answering(settings.health, self._health, logs.events))
                 await stack.enter_async_context(server)
+                if sys.platform != "win32":
+                    loop = asyncio.get_running_loop()
+                    loop.add_signal_handler(signal.SIGHUP, partial(self._reload, server))
+                await stack.enter_async_context(watched_certificates(settings.tls, logs.events, watch))
                 logs.events.info(
                     "listening",
                     url=server.url,
@@ -173,6 +184,22 @@ class _Running:
                     await asyncio.wait([ended, stopping, connecting])
         finally:
             await broker.close("the gateway stops")
+
+    def _reload(self, server: GatewayServer) -> None:
+        """The certificate that clients see, anew. Those for the Host are read for every session anyway."""
+        notifier, events = self._notifier, self._logs.events
+        if notifier is not None:
+            notifier.reloading()
+        for load in (server.reload_certificate, partial(check_credentials, self._settings.tls)):
+            try:
+                load()
+            except VerserError as error:
+                events.error("certificates not reloaded", reason=error.message)
+                break
+        else:
+            events.info("certificates reloaded")
+        if notifier is not None:
+            notifier.ready()
 
     async def _connect(self, broker: VerserBroker, gateway: Gateway) -> None:
         """The first session. Later ones are the Broker's own business."""
@@ -296,6 +323,11 @@ def make_gateway(
         limits=limits_of(settings),
         on_done=on_done,
     )
+
+
+def _public(settings: GatewaySettings) -> TlsSettings:
+    """The certificate that clients see, as those are looked at that Hosts see."""
+    return TlsSettings(cert_file=settings.ssl_certfile, key_file=settings.ssl_keyfile)
 
 
 def make_server(settings: GatewaySettings, gateway: ASGIApp, on_done: OnDone | None) -> GatewayServer:
