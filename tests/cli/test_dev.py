@@ -26,7 +26,9 @@ def test_the_printed_line_works_and_a_signal_ends_it(
             one.command("broker get"), capture_output=True, env=environment(**state), timeout=30
         )
         assert (result.returncode, result.stdout) == (0, b"small"), result.stderr.decode()
-        assert one.get().text == "small"
+        answer = one.get()
+        assert answer.text == "small"
+        assert answer.headers["server-timing"].startswith("verser-lease;dur=")  # for the browser's own tools
         one.process.says('"request"')
         assert one.process.stop(number) == 0
         assert "Traceback" not in one.process.transcript()

@@ -14,7 +14,15 @@ import pytest
 
 from tests.cli.processes import run
 from verser2_guest_python.service.environment import shown_variable
-from verser2_guest_python.service.options import BROKER_KEYS, DEV_KEYS, GATEWAY_KEYS, SERVE_KEYS, options
+from verser2_guest_python.service.options import (
+    BROKER_KEYS,
+    DEV_KEYS,
+    GATEWAY_KEYS,
+    HOST_KEYS,
+    OPTIONS,
+    SERVE_KEYS,
+    options,
+)
 
 KEPT = Path(__file__).parent / "help"
 
@@ -64,6 +72,10 @@ def test_every_option_has_a_sentence_its_variable_and_its_default(
         assert f"env: {shown_variable(option.key)}" in text
         if option.shown_default and not option.required:
             assert f"{shown_variable(option.key)}; default: {option.shown_default}]" in text
+
+
+def test_every_option_is_one_of_some_command() -> None:
+    assert set(OPTIONS) == {*SERVE_KEYS, *DEV_KEYS, *HOST_KEYS, *GATEWAY_KEYS, *BROKER_KEYS}
 
 
 def test_without_a_word_there_is_help() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -47,6 +48,16 @@ async def test_plain_requests(certs: Certificates) -> None:
         assert (answer.status, answer.body) == (200, "hé".encode())
         answer = await node_request(host.url, certs, f"{URL}/nothing")
         assert (answer.status, answer.body) == (404, b"Not Found")
+
+
+async def test_how_long_it_waited_is_a_header_like_any_other(certs: Certificates) -> None:
+    for options in ({}, {"server_timing": True}):
+        async with served(certs, **options) as (host, _guest):
+            answer = await node_request(host.url, certs, f"{URL}/plain")
+            assert (answer.status, answer.body) == (200, b"Hello, World!")
+            assert answer.headers is not None
+            said = answer.headers.get("server-timing", "")
+            assert re.fullmatch(r"verser-lease;dur=\d+\.\d{3}" if options else "", said)
 
 
 async def test_headers_reach_the_app(certs: Certificates) -> None:

@@ -47,6 +47,7 @@ class HostCore:
         authorization: Authorization,
         lease_seconds: float,
         degraded_seconds: float,
+        server_timing: bool,
         events: Listeners[HostEvent],
         records: Listeners[RequestRecord],
         observation: Observation,
@@ -58,7 +59,9 @@ class HostCore:
         self.queue_budget = QueueBudget(limits.queued_requests, limits.queued_bytes)
         self.registry = Registry(degraded_seconds, self._on_route)
         self.takeover = Takeover(self.registry.peer, self.tasks, limits.takeover_seconds)
-        self.exchanges = ExchangeServices(self.answers, self.tasks, limits, records, observation)
+        self.exchanges = ExchangeServices(
+            self.answers, self.tasks, limits, records, observation, server_timing=server_timing
+        )
         self.forwarder = Forwarder(self.registry, self.exchanges, lease_seconds, self._on_denied)
         self.websockets = WebSocketForwarder(self.forwarder, self.exchanges)
         self.closing = False

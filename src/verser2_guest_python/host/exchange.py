@@ -31,6 +31,7 @@ from verser2_guest_python.http2 import ConnectionLost, ErrorCode, Http2Error, St
 from verser2_guest_python.wire.broker_request import BrokerRequest
 from verser2_guest_python.wire.envelopes import EnvelopeParser
 from verser2_guest_python.wire.names import STAGE_QUEUED, STAGE_SENT
+from verser2_guest_python.wire.server_timing import lease_timing
 
 
 class State(IntEnum):
@@ -213,6 +214,8 @@ class Exchange:
             return
         if not answer.dated:
             answer.fields.append((b"date", self._services.answers.date()))
+        if self._services.server_timing:
+            answer.fields.append(lease_timing(self._sent - self._started))  # behind the app's own
         block = self._services.status_block(answer.status)
         self._state = State.ANSWERING
         self._status = answer.status

@@ -13,7 +13,7 @@ from verser2_guest_python.wire.envelopes import ErrorHead, RequestHead, Response
 from verser2_guest_python.wire.headers import header_block_bytes, response_fields
 from verser2_guest_python.wire.limits import MAX_BROKER_HEADER_BLOCK_BYTES
 
-_OWN_FIELDS_BYTES = 256  # room for `:status` and `date`
+_OWN_FIELDS_BYTES = 256  # room for `:status`, `date` and `server-timing`
 _MAX_CONTENT_LENGTH_DIGITS = 18
 _BODILESS = frozenset({204, 304})  # RFC 9110 §6.4.1; a HEAD answer besides
 

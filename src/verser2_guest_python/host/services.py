@@ -32,12 +32,15 @@ class ExchangeServices:
         limits: HostLimits,
         records: Listeners[RequestRecord],
         observation: Observation | None = None,
+        *,
+        server_timing: bool = False,
     ) -> None:
         self.answers = answers
         self.tasks = tasks
         self.limits = limits
         self.records = records
         self.observation = observation if observation is not None else Observation()
+        self.server_timing = server_timing
         self.loop = asyncio.get_running_loop()
         self.active = 0
         self.bridges: set[Bridge] = set()

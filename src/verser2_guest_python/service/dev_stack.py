@@ -49,6 +49,7 @@ class DevStack:
             tls_key_file=certificates.host.key_file,
             client_ca_file=certificates.ca_file,
             degraded_timeout=_DEGRADED_SECONDS,
+            server_timing=True,  # for the network tab of a browser
         )
         await self.host.start()
         self._ends.push_async_callback(self.host.close, timeout=0.0)

@@ -65,6 +65,15 @@ HOST_OPTIONS: Final = (
         default=5.0,
     ),
     Option(
+        "host.server_timing",
+        "--server-timing",
+        "Say in each answer how long its request waited for a lease: server-timing, as browsers show it.",
+        GROUP_LEASES,
+        Kind.SWITCH,
+        default=False,
+        off_flag="--no-server-timing",
+    ),
+    Option(
         "host.max_sessions",
         "--max-sessions",
         "Sessions at a time, of all peers together; one more is closed at once.",

@@ -116,6 +116,7 @@ HOST_KEYS: Final = (
     "host.allow_anonymous",
     "host.lease_timeout",
     "host.degraded_timeout",
+    "host.server_timing",
     "host.max_sessions",
     "host.max_connections_per_address",
     "host.max_connections_per_second",

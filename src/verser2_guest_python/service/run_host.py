@@ -107,6 +107,7 @@ def make_host(settings: Settings, policy: Sequence[PolicyEntry] | None) -> Verse
         client_ca_file=host.client_ca_file,
         lease_timeout=host.lease_timeout,
         degraded_timeout=host.degraded_timeout,
+        server_timing=host.server_timing,
         limits=limits_of(host),
         policy=policy,
         allow_anonymous=host.allow_anonymous,

@@ -179,6 +179,7 @@ class HostSettings(_Group):
     allow_anonymous: bool = _default("host.allow_anonymous")
     lease_timeout: Seconds = _default("host.lease_timeout")
     degraded_timeout: Seconds = _default("host.degraded_timeout")
+    server_timing: bool = _default("host.server_timing")
     max_sessions: Count = _default("host.max_sessions")
     max_connections_per_address: Count = _default("host.max_connections_per_address")
     max_connections_per_second: Count = _default("host.max_connections_per_second")
