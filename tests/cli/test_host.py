@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import ssl
@@ -155,6 +156,22 @@ def test_it_carries_requests_and_logs_them(certs: Certificates) -> None:
         assert host.stop() == 0
         assert json.loads(host.stderr[-1])["event"] == "stopped"
         assert "secret" not in host.transcript()
+
+
+def test_with_server_timing_everybody_knows_how_long_a_request_waited(certs: Certificates) -> None:
+    with (
+        running(*own(certs), "--server-timing") as (_host, url),
+        guest(url, certs, "guest-a", "a.test") as served,
+    ):
+        served.says('"registered"')
+        result = run(*get(url, certs, "a.test/plain", "-v"))
+        said = result.stderr.decode()
+        assert "\n< server-timing: verser-lease;dur=" in said
+        assert re.search(r"\* Answered by guest-a in .+, [\d.]+ m?s of waiting for a lease included \(", said)
+        result = run(*get(url, certs, "a.test/plain", "--repeat", "4"))
+        _, _, summary = result.stdout.decode().partition("\nWaiting for a lease, as the Host says\n\n")
+        names = [line[:16].strip() for line in summary.splitlines()]
+        assert (names[:3], names[-1]) == (["fastest", "mean", "50 %"], "slowest")
 
 
 def test_a_policy_a_token_and_a_certificate(certs: Certificates, tmp_path: Path) -> None:

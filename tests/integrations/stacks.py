@@ -54,10 +54,12 @@ async def guest_at(
 
 
 @asynccontextmanager
-async def broker_behind(app: Any, certs: Certificates, **options: Any) -> AsyncIterator[VerserBroker]:
-    """A connected Broker before a Host before a Guest before `app`."""
+async def broker_behind(
+    app: Any, certs: Certificates, *, host: dict[str, Any] | None = None, **options: Any
+) -> AsyncIterator[VerserBroker]:
+    """A connected Broker before a Host (made with `host`) before a Guest before `app`."""
     async with (
-        host_at(certs) as host,
+        host_at(certs, **(host or {})) as host,
         guest_at(host, certs, app),
         create_verser_broker(host_url=host.url, tls_ca_file=certs.ca, **options) as broker,
     ):

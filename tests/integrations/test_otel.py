@@ -50,7 +50,7 @@ class Traces:
 
 
 @asynccontextmanager
-async def tracing(certs: Certificates) -> AsyncIterator[Traces]:
+async def tracing(certs: Certificates, **host_options: Any) -> AsyncIterator[Traces]:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -72,7 +72,7 @@ async def tracing(certs: Certificates) -> AsyncIterator[Traces]:
         await send({"type": "http.response.body", "body": b"hello"})
 
     host = create_verser_host(
-        port=0, tls_cert_file=certs.host, tls_key_file=certs.host_key, allow_anonymous=True
+        port=0, tls_cert_file=certs.host, tls_key_file=certs.host_key, allow_anonymous=True, **host_options
     )
     async with host:
         trace_host(host, tracer_provider=provider)
@@ -130,6 +130,17 @@ async def test_one_trace_crosses_broker_host_guest_and_app(certs: Certificates) 
             assert attributes["verser.request_id"] == response.request_id
             assert "secret" not in repr(attributes)
         assert float(str((of_host.attributes or {})["verser.lease_wait_ms"])) >= 0
+        assert "verser.lease_wait_ms" not in (client.attributes or {})
+
+
+async def test_the_broker_tells_how_long_the_host_says_that_a_request_waited(certs: Certificates) -> None:
+    async with tracing(certs, server_timing=True) as traces:
+        response = await traces.broker.get(f"http://{DOMAIN}/")
+        await response.read()
+        await finished(traces, 5)
+        (attributes,) = (span.attributes or {} for span in traces.spans(SpanKind.CLIENT))
+        assert response.lease_wait is not None
+        assert attributes["verser.lease_wait_ms"] == pytest.approx(response.lease_wait * 1_000)
 
 
 async def test_baggage_passes_through_and_a_context_from_outside_is_the_parent(certs: Certificates) -> None:

@@ -133,7 +133,8 @@ class Delivery:
     async def _pause(self, attempts: int) -> None:
         """Before another attempt: longer each time, and not in step with everyone else."""
         longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempts)
-        await asyncio.sleep(self._random.uniform(0.0, longest))
+        with self._directory.queue:
+            await asyncio.sleep(self._random.uniform(0.0, longest))
 
 
 def _may_pass(request: Request, error: VerserError, *, unseen: bool) -> bool:

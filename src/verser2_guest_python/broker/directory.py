@@ -14,6 +14,7 @@ from verser2_guest_python.broker.changes import RouteChanges
 from verser2_guest_python.broker.control import ControlMessage
 from verser2_guest_python.broker.listeners import RouteListeners
 from verser2_guest_python.broker.pulse import Pulse
+from verser2_guest_python.broker.queue import Queue
 from verser2_guest_python.broker.routes import RouteEntry, RouteTable
 from verser2_guest_python.errors import MissingGuestError, RequestTimeoutError
 from verser2_guest_python.wire.routes import Lifecycle, Registered
@@ -27,11 +28,16 @@ CheckSession = Callable[[], object]
 
 
 class Directory:
-    """The routes of one Broker. `check` in its methods raises when there is no session to wait on."""
+    """The routes of one Broker. `check` in its methods raises when there is no session to wait on.
+
+    Attributes:
+        queue: The requests and WebSockets that wait, for a route or for anything else.
+    """
 
     def __init__(self) -> None:
         self.table = RouteTable()
         self.listeners = RouteListeners()
+        self.queue = Queue()
         self._iterators: WeakSet[RouteChanges] = WeakSet()  # one that nobody holds any more needs no changes
         self._changed = Pulse()
         self._missed: frozenset[str] = frozenset()
@@ -103,7 +109,8 @@ class Directory:
         try:
             async with asyncio.timeout(DEGRADED_WAIT_SECONDS):
                 while self.may_return(domain):
-                    await self._changed.wait()
+                    with self.queue:
+                        await self._changed.wait()
                     check()
                     if (entry := self.table.choose(domain)) is not None:
                         return entry

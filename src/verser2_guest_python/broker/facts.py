@@ -29,8 +29,10 @@ class BrokerFacts:
 
     `session` is None while there is none. `reconnects` counts attempts to get another one, by why:
     connection-lost, ping-timeout, goaway, stream-ids; connect-failed and refused are further attempts after
-    one that failed so.
+    one that failed so. `waiting` are the requests and WebSockets that wait in the Broker now: for a session,
+    for a route, for another one to end where the Host allows few at a time, or before another attempt.
     """
 
     session: BrokerSessionFacts | None
     reconnects: Mapping[str, int]
+    waiting: int

@@ -87,7 +87,9 @@ class Keeper:
                 age_seconds=link.session.loop.time() - link.registered_at,
                 round_trip_seconds=link.session.last_rtt,
             )
-        return BrokerFacts(session, dict(self._reconnects))
+        links = {one for one in (self._link, *self._retired) if one is not None}
+        waiting = self._directory.queue.waiting + sum(one.room.waiting for one in links)
+        return BrokerFacts(session, dict(self._reconnects), waiting)
 
     # --- For requests -------------------------------------------------------------------------
 
@@ -111,6 +113,10 @@ class Keeper:
             VerserUsageError: the Broker is not connected, or closed.
             DisconnectedTargetError: there is no session, and there was none in time.
         """
+        with self._directory.queue:
+            return await self._await_link(failed, error)
+
+    async def _await_link(self, failed: Link | None = None, error: VerserError | None = None) -> Link:
         limit = self._options.connect_timeout
         try:
             async with asyncio.timeout(limit):
@@ -142,7 +148,7 @@ class Keeper:
         Raises why there is no session.
         """
         if self._state is _State.LOST and self._options.reconnect:
-            await self.next_link()
+            await self._await_link()
             return
         if self._state in (_State.CONNECTING, _State.CONNECTED):
             raise VerserUsageError(f"The Broker {self._options.broker_id!r} is {self.state} already.")

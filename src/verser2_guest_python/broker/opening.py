@@ -131,7 +131,8 @@ class WebSocketOpener:
                     busy = error.code == VerserWebSocketError.default_code
                     if not busy or loop.time() >= until:
                         raise
-                    await asyncio.sleep(self._random.uniform(pause / 2, pause))
+                    with self._directory.queue:
+                        await asyncio.sleep(self._random.uniform(pause / 2, pause))
                     pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
                     avoid.clear()
                 link = keeper.link or await keeper.next_link()

@@ -16,6 +16,7 @@ from json import loads
 from types import TracebackType
 from typing import Any, Self
 
+from verser2_guest_python.broker.body import UNSET, Unset
 from verser2_guest_python.broker.exchange import Exchange
 from verser2_guest_python.broker.headers import ResponseHeaders, response_headers
 from verser2_guest_python.errors import (
@@ -26,6 +27,7 @@ from verser2_guest_python.errors import (
     VerserUsageError,
 )
 from verser2_guest_python.http2 import ErrorCode, Fields, Http2Error, StreamReset
+from verser2_guest_python.wire.server_timing import read_lease_wait
 
 DEFAULT_CHUNK_BYTES = 8_192
 _READ_BYTES = 262_144
@@ -74,6 +76,7 @@ class VerserBrokerResponse:
         "_expected",
         "_fields",
         "_headers",
+        "_lease_wait",
         "_prefix",
         "_received",
         "_timeout",
@@ -97,6 +100,7 @@ class VerserBrokerResponse:
         self._exchange = exchange
         self._fields = fields
         self._headers: ResponseHeaders | None = None
+        self._lease_wait: float | Unset | None = UNSET  # read only where somebody wants to know
         self._without_body = status in _STATUS_WITHOUT_BODY or exchange.method == "HEAD"
         self._expected = None if self._without_body else content_length(fields)
         self._received = 0
@@ -140,6 +144,18 @@ class VerserBrokerResponse:
     def target_id(self) -> str:
         """The Guest that answered."""
         return self._exchange.guest.target_id
+
+    @property
+    def lease_wait(self) -> float | None:
+        """How long the request waited at the Host for a lease, in seconds; None where nobody says.
+
+        It is what the last `verser-lease` in a `server-timing` field says: a Host of this project with
+        `server_timing` on adds one. Behind any other Host the app can say so itself: it is a hint for
+        people and graphs, and never a ground for a decision.
+        """
+        if isinstance(self._lease_wait, Unset):
+            self._lease_wait = read_lease_wait(self._fields)
+        return self._lease_wait
 
     @property
     def cookies(self) -> dict[str, str]:

@@ -27,6 +27,11 @@ class Room:
         """Whether somebody waits already: who comes later waits behind them."""
         return bool(self._waiters)
 
+    @property
+    def waiting(self) -> int:
+        """How many do."""
+        return len(self._waiters)
+
     def take(self) -> None:
         self.in_flight += 1
 

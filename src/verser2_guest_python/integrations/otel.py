@@ -153,6 +153,8 @@ class _TracedDelivery:
             span.set_attribute("http.response.status_code", response.status)
             span.set_attribute("verser.request_id", response.request_id)
             span.set_attribute("verser.target_id", response.target_id)
+            if response.lease_wait is not None:
+                span.set_attribute("verser.lease_wait_ms", response.lease_wait * 1_000)
             if not response.ok:
                 span.set_status(Status(StatusCode.ERROR))
             return response

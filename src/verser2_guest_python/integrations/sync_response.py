@@ -106,6 +106,14 @@ class SyncVerserResponse:
         return self._inner.ok
 
     @property
+    def lease_wait(self) -> float | None:
+        """How long the request waited at the Host for a lease, in seconds; None where nobody says.
+
+        A hint, as `VerserBrokerResponse.lease_wait` is.
+        """
+        return self._inner.lease_wait
+
+    @property
     def cookies(self) -> dict[str, str]:
         """Names and values of the cookies that the answer sets."""
         return self._inner.cookies

@@ -54,6 +54,7 @@ class _Load:
         self._concurrency = concurrency
         self._fail = fail
         self._latencies = Latencies()
+        self._lease_waits = Latencies()
         self._statuses: Counter[int] = Counter()
         self._errors: Counter[str] = Counter()
         self._first_error: VerserError | None = None
@@ -126,6 +127,8 @@ class _Load:
             return
         self._latencies.add((perf_counter() - begun) * 1000)
         self._statuses[response.status] += 1
+        if response.lease_wait is not None:
+            self._lease_waits.add(response.lease_wait * 1000)
 
     def _report(self, seconds: float) -> list[str]:
         answers, errors = len(self._latencies), self._errors.total()
@@ -144,6 +147,9 @@ class _Load:
             lines += ["", "Latency, to the last byte", ""]
             lines += [f"  {name:<14} {value:>9}" for name, value in self._latencies.summary()]
             lines += ["", *self._latencies.histogram()]
+        if self._lease_waits:
+            lines += ["", "Waiting for a lease, as the Host says", ""]
+            lines += [f"  {name:<14} {value:>9}" for name, value in self._lease_waits.summary()]
         return lines
 
 

@@ -53,9 +53,11 @@ class Trace:
         notes = self._notes
         if not notes.verbose:
             return
+        wait = response.lease_wait
+        waited = "waiting" if wait is None else f"{duration(wait * 1000)} of waiting"
         notes.detail(
             "*",
-            f"Answered by {response.target_id} in {duration(seconds * 1000)}, waiting for a lease included "
+            f"Answered by {response.target_id} in {duration(seconds * 1000)}, {waited} for a lease included "
             f"(request {response.request_id})",
         )
         notes.detail("<", f"{response.status} {response.reason}".rstrip())
