@@ -95,13 +95,15 @@ def test_it_can_be_asked_how_it_is(stage: Stage, tmp_path: Path) -> None:
         url = listening(process)
         assert get(f"{url}/plain", "a.test").status_code == 200
         assert get(f"{url}/", "nowhere.test").status_code == 404
-        while asyncio.run(status(sock))["requests"] != {"total": 2, "in_flight": 0}:
+        while asyncio.run(status(sock))["requests"] != {"total": 2, "in_flight": 0, "queued": 0}:
             pass  # a client has its answer a moment before that is counted
         text = asyncio.run(ask(sock, "/metrics"))[1]
         for line in (
             'verser_gateway_requests_total{method="GET",status_class="2xx"} 1.0',
             'verser_gateway_requests_total{method="GET",status_class="4xx"} 1.0',
             "verser_gateway_requests_in_flight 0.0",
+            "verser_gateway_requests_queued 0.0",
+            "verser_gateway_lease_wait_seconds_count 0.0",
             "verser_gateway_request_duration_seconds_count 2.0",
             "verser_gateway_connected 1.0",
         ):

@@ -52,7 +52,9 @@ def of_requests() -> set[str]:
         reason="r",
     )
     for websocket in (False, True):
-        GatewayAccessLog(logs)(GatewayRecord("c", "GET", "a", "/", websocket, close_code=1000, reason="r"))
+        GatewayAccessLog(logs)(
+            GatewayRecord("c", "GET", "a", "/", websocket, close_code=1000, reason="r", lease_wait_ms=1.0)
+        )
     HostAccessLog(logs)(RequestRecord("1", "b", "g", "a.test", "GET", "/", 200, "e", 0, 0, 0.0, 0.0))
     root.handlers[:], level = before
     root.setLevel(level)

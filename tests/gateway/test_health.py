@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -38,11 +39,19 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 @asynccontextmanager
-async def watched(certs: Certificates, **limits: Any) -> AsyncIterator[tuple[GatewayHealth, Gateway, int]]:
+async def watched(
+    certs: Certificates, *, host: dict[str, Any] | None = None, route_wait: float = 0.0, **limits: Any
+) -> AsyncIterator[tuple[GatewayHealth, Gateway, int]]:
     """A gateway with all that is behind it, its health, and its port."""
-    async with broker_behind(app, certs, broker_id="door") as broker:
+    async with broker_behind(app, certs, broker_id="door", host=host) as broker:
         health = GatewayHealth(broker, lambda: 3)
-        gateway = health.gateway = create_gateway(broker, on_done=health, limits=GatewayLimits(**limits))
+        gateway = health.gateway = create_gateway(
+            broker,
+            on_done=health,
+            limits=GatewayLimits(**limits),
+            route_wait=route_wait,
+            maps={"away.test": "away.local.test"},
+        )
         server = GatewayServer(
             gateway,
             listen="127.0.0.1:0",
@@ -115,6 +124,38 @@ async def test_what_clients_were_told_is_counted(certs: Certificates) -> None:
         assert found["request_duration_seconds_count",] == 5
         assert found["time_to_first_byte_seconds_count",] == 5
         assert found["log_lines_dropped_total",] == 3
+
+
+async def test_waiting_for_a_lease_is_counted_where_the_host_tells_it(certs: Certificates) -> None:
+    for options, count in (({}, 0), ({"server_timing": True}, 2)):
+        async with watched(certs, host=options) as (health, _, port):
+            await say(port, get("/"))
+            await say(port, get("/"))
+            await say(port, get("/fail"))
+            found = await samples(health)
+            assert found["lease_wait_seconds_count",] == count
+            assert found["lease_wait_seconds_sum",] >= 0
+            assert found["time_to_first_byte_seconds_count",] == 3
+
+
+async def test_requests_that_have_not_left_are_counted(certs: Certificates) -> None:
+    async with watched(certs, route_wait=30.0) as (health, gateway, port):
+        broker = health._broker
+        async with connected(port) as waiting:
+            waiting.say(get("/", "away.test").encode())  # for a route, in the gateway
+            await until(lambda: gateway.waiting == 1)
+            assert (await samples(health))["requests_queued",] == 1
+            assert (await health.status())["requests"] == {"total": 0, "in_flight": 1, "queued": 1}
+        await until(lambda: gateway.active == 0)
+        assert (await samples(health))["requests_queued",] == 0
+        link = broker._keeper.link
+        assert link is not None
+        link.session.abort("the test says so")
+        call = asyncio.create_task(broker.get(f"http://{DOMAIN}/"))  # for a session, in the Broker
+        await asyncio.sleep(0)
+        assert (await samples(health))["requests_queued",] == 1
+        assert await (await call).read() == b"hello"
+        assert (await samples(health))["requests_queued",] == 0
 
 
 async def test_the_session_and_every_metric_of_the_table(certs: Certificates) -> None:

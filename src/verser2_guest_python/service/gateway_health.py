@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from verser2_guest_python.broker.broker import VerserBroker
+from verser2_guest_python.broker.facts import BrokerFacts
 from verser2_guest_python.integrations.gateway import Gateway, GatewayRecord
 from verser2_guest_python.service.guest_health import DISTRIBUTION
 from verser2_guest_python.service.health import Verdict
@@ -67,6 +68,7 @@ class GatewayHealth:
         self._bytes_in = self._bytes_out = 0
         self._durations = Histogram(GATEWAY_METRICS["request_duration_seconds"].buckets)
         self._first_bytes = Histogram(GATEWAY_METRICS["time_to_first_byte_seconds"].buckets)
+        self._lease_waits = Histogram(GATEWAY_METRICS["lease_wait_seconds"].buckets)
         self._late = Histogram(GATEWAY_METRICS["event_loop_lag_seconds"].buckets)
         self._lag = LoopLag(self._late.add)
 
@@ -90,6 +92,8 @@ class GatewayHealth:
         self._durations.add(record.duration_ms / 1_000)
         if record.first_byte_ms is not None:
             self._first_bytes.add(record.first_byte_ms / 1_000)
+        if record.lease_wait_ms is not None:
+            self._lease_waits.add(record.lease_wait_ms / 1_000)
 
     async def live(self) -> Verdict:
         return Verdict(True, "live: the event loop turns")
@@ -110,7 +114,11 @@ class GatewayHealth:
             "pid": os.getpid(),
             "uptime_seconds": round(time.monotonic() - self._began, 3),
             "broker_id": self._broker.broker_id,
-            "requests": {"total": self._requests, "in_flight": self._in_flight},
+            "requests": {
+                "total": self._requests,
+                "in_flight": self._in_flight,
+                "queued": self._queued(facts),
+            },
             "websockets_open": self._websockets,
             "session": None if facts.session is None else asdict(facts.session),
             "reconnects": sum(facts.reconnects.values()),
@@ -132,7 +140,9 @@ class GatewayHealth:
             "errors_total": [([code], count) for code, count in self._errors.items()],
             "request_duration_seconds": [([], self._durations.value())],
             "time_to_first_byte_seconds": [([], self._first_bytes.value())],
+            "lease_wait_seconds": [([], self._lease_waits.value())],
             "requests_in_flight": [([], self._in_flight)],
+            "requests_queued": [([], self._queued(facts))],
             "websockets_open": [([], self._websockets)],
             "request_bytes_total": [([], self._bytes_in)],
             "response_bytes_total": [([], self._bytes_out)],
@@ -150,6 +160,9 @@ class GatewayHealth:
     @property
     def _in_flight(self) -> int:
         return 0 if self.gateway is None else self.gateway.active
+
+    def _queued(self, facts: BrokerFacts) -> int:
+        return facts.waiting + (0 if self.gateway is None else self.gateway.waiting)
 
     @property
     def _websockets(self) -> int:

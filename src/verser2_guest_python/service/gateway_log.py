@@ -18,6 +18,7 @@ from verser2_guest_python.service.text import duration, safe, size
 _METHOD_WIDTH: Final = 7
 _TARGET_WIDTH: Final = 40
 _MAX_PATH_CHARS: Final = 2_000
+_SHOWN_WAIT_MS: Final = 1.0
 
 
 class GatewayAccessLog:
@@ -52,9 +53,11 @@ class GatewayAccessLog:
         what = f"{code} {paint(safe(method).ljust(_METHOD_WIDTH), BOLD)}"
         target = safe(record.name + path).ljust(_TARGET_WIDTH)
         closed = f" closed {record.close_code}" if record.close_code is not None else ""
+        wait_ms = record.lease_wait_ms or 0.0
+        waited = f" waited {duration(wait_ms)}" if wait_ms >= _SHOWN_WAIT_MS else ""
         tail = (
             f"{duration(record.duration_ms):>8} {size(record.bytes_out):>9}  "
-            f"{safe(record.client)} {safe(record.request_id or record.target_id)}{closed}"
+            f"{safe(record.client)} {safe(record.request_id or record.target_id)}{closed}{waited}"
         )
         why = f"  {paint(safe(record.reason), RED)}" if record.reason else ""
         return f"{head} {what}{target} {paint(tail, DIM)}{why}"
@@ -62,6 +65,7 @@ class GatewayAccessLog:
 
 def _json(record: GatewayRecord, path: str, stamp: str) -> str:
     first = "null" if record.first_byte_ms is None else f"{record.first_byte_ms:.3f}"
+    waited = "" if record.lease_wait_ms is None else f'"lease_wait_ms":{record.lease_wait_ms:.3f},'
     closed = "" if record.close_code is None else f',"close_code":{record.close_code}'
     reason = f',"reason":{_quoted(record.reason)}' if record.reason else ""
     return (
@@ -69,7 +73,7 @@ def _json(record: GatewayRecord, path: str, stamp: str) -> str:
         f'"client":{_quoted(record.client)},"method":{_quoted(record.method)},'
         f'"host":{_quoted(record.name)},"path":{_quoted(path)},"status":{record.status},'
         f'"duration_ms":{record.duration_ms:.3f},"first_byte_ms":{first},'
-        f'"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out},'
+        f'{waited}"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out},'
         f'"domain":{_quoted(record.domain)},"target_id":{_quoted(record.target_id)},'
         f'"request_id":{_quoted(record.request_id)}{closed}{reason}}}'
     )
@@ -94,6 +98,8 @@ def _fields(record: GatewayRecord, path: str) -> dict[str, Any]:
         "target_id": record.target_id,
         "request_id": record.request_id,
     }
+    if record.lease_wait_ms is not None:
+        fields["lease_wait_ms"] = round(record.lease_wait_ms, 3)
     if record.close_code is not None:
         fields["close_code"] = record.close_code
     if record.reason:

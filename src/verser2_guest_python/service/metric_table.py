@@ -193,7 +193,20 @@ _GATEWAY_TABLE: Final = (
     ),
     Metric("request_duration_seconds", Kind.HISTOGRAM, "From the request's head to its end.", (), _SECONDS),
     Metric("time_to_first_byte_seconds", Kind.HISTOGRAM, "From the same to the answer's head.", (), _SECONDS),
+    Metric(
+        "lease_wait_seconds",
+        Kind.HISTOGRAM,
+        "How long they waited at the Host for a lease, of those for which it says (`--server-timing`).",
+        (),
+        _SECONDS,
+    ),
     Metric("requests_in_flight", Kind.GAUGE, "Requests and WebSockets under way."),
+    Metric(
+        "requests_queued",
+        Kind.GAUGE,
+        "Of these, those that have not left: they wait for a session with a Host, for a route, for another "
+        "one to end where the Host allows few at a time, or before another attempt.",
+    ),
     Metric("websockets_open", Kind.GAUGE, "Of these, WebSockets that are open, or being negotiated."),
     Metric("request_bytes_total", Kind.COUNTER, "Bytes of their bodies or messages, of those that are over."),
     Metric("response_bytes_total", Kind.COUNTER, "Bytes of the answers, likewise."),

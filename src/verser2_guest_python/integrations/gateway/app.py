@@ -37,6 +37,11 @@ class Gateway:
         self._config = config
         self._on_done = on_done
 
+    @property
+    def waiting(self) -> int:
+        """Those of them that wait for a route that is away (`route_wait`); others may wait in the Broker."""
+        return self._config.queue.waiting
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)

@@ -6,9 +6,10 @@ Apart from the app because the cycles need it, and the app needs the cycles.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from verser2_guest_python.broker.broker import VerserBroker
+from verser2_guest_python.broker.queue import Queue
 from verser2_guest_python.errors import RequestTimeoutError
 
 from .forwarding import Forwarding
@@ -27,6 +28,8 @@ class GatewayConfig:
     limits: GatewayLimits
     route_wait: float
     list_routes: bool
+    queue: Queue = field(default_factory=Queue)
+    """Who waits for a route that is away."""
 
     def find(self, authority: str) -> str:
         """The domain that a `host` header leads to; raises a `Refusal` when there is none."""
@@ -54,7 +57,8 @@ class GatewayConfig:
         if left <= 0:
             return False
         try:
-            await self.broker.wait_for_route(domain, timeout=left)
+            with self.queue:
+                await self.broker.wait_for_route(domain, timeout=left)
         except RequestTimeoutError:
             return False
         return True

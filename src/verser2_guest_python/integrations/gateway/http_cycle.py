@@ -116,6 +116,8 @@ class HttpCycle:
         record = self._record
         record.request_id, record.target_id = response.request_id, response.target_id
         record.answered(response.status)
+        if response.lease_wait is not None:
+            record.lease_wait_ms = response.lease_wait * 1000
         headers = _answer_headers(response)
         if response.status >= 400 and not client.complete:
             headers.append((b"connection", b"close"))  # nobody wants the rest of the body

@@ -28,6 +28,7 @@ class GatewayRecord:
         request_id: What the request is called in the logs of Host and Guest.
         status: What the client was told; 499 when it left before that.
         first_byte_ms: Time until the head of the answer was there, waiting for a lease included.
+        lease_wait_ms: How long it waited for a lease of that time, where the Host says (`server_timing`).
         bytes_in, bytes_out: Of the bodies, or of the messages.
         close_code: How a WebSocket ended.
         reason: Why it did not end well; empty when it did.
@@ -44,6 +45,7 @@ class GatewayRecord:
     request_id: str = ""
     status: int = 0
     first_byte_ms: float | None = None
+    lease_wait_ms: float | None = None
     duration_ms: float = 0.0
     bytes_in: int = 0
     bytes_out: int = 0
