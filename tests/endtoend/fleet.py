@@ -25,6 +25,7 @@ HOST = """
 [host]
 port = 0
 client_ca_file = "clients-ca.pem"
+server_timing = true
 
 [tls]
 cert_file = "host.pem"

@@ -128,7 +128,9 @@ async def agree(fleet: Fleet, scraper: Scraper, load: Load, held: Account, count
     assert set(asked.values()) == {1}, "an app was asked twice"
     assert len(asked) == load.account.requests.total()
 
-    await scraper.until("gateway", lambda found: account_of(found) == load.accounts["gateway"])
+    gateway = await scraper.until("gateway", lambda found: account_of(found) == load.accounts["gateway"])
+    assert total(gateway, "lease_wait_seconds_count") == load.accounts["gateway"].requests.total()
+    assert total(gateway, "requests_queued") == 0
     # An error here is one that the Broker has put right: where a Guest has just left, it asks another one
     host = await scraper.until("host", lambda found: account_of(found).requests == everything.requests)
     errors = total(host, "errors_total")

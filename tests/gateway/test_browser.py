@@ -85,7 +85,9 @@ class Shop:
 async def test_a_page_with_all_that_pages_do(session: str, certs: Certificates) -> None:
     shop = Shop()
     async with (
-        gateway_at(certs, app=shop.app, maps={PUBLIC: DOMAIN}) as place,
+        gateway_at(
+            certs, app=shop.app, maps={PUBLIC: DOMAIN}, broker={"host": {"server_timing": True}}
+        ) as place,
         window(session) as browser,
     ):
         base = f"http://{PUBLIC}:{place.port}"
@@ -96,6 +98,14 @@ async def test_a_page_with_all_that_pages_do(session: str, certs: Certificates) 
         await browser.click("button")
         await browser.until_text("body", "pêche in basket 7 at shop.localhost")
         assert await browser.url() == f"{base}/ordered/p%C3%AAche"
+
+        # What its own tools show of how long the page took: the wait for a lease, as the Host says
+        timings = await browser.run(
+            "return performance.getEntriesByType('navigation')[0].serverTiming.map(one => one.toJSON())"
+        )
+        (record,) = (one for one in place.records if one.path.startswith("/ordered/"))
+        assert [one["name"] for one in timings] == ["verser-lease"]
+        assert timings[0]["duration"] == pytest.approx(record.lease_wait_ms, abs=0.001)
 
         # A WebSocket: subprotocol, text, bytes, and how it ended
         said = await browser.run_async(
