@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from enum import IntEnum
+from time import perf_counter
 
 from verser2_guest_python.errors import (
     DisconnectedTargetError,
@@ -65,7 +66,7 @@ class Bridge:
         self._status: int | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
-        self._started = services.loop.time()
+        self._started = perf_counter()
 
     # --- Opening --------------------------------------------------------------------------
 
@@ -288,5 +289,5 @@ class Bridge:
                 error=error,
                 bytes_in=self._up.bytes,
                 bytes_out=self._down.bytes,
-                seconds=services.loop.time() - self._started,
+                seconds=perf_counter() - self._started,
             )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from enum import IntEnum
+from time import perf_counter
 
 from verser2_guest_python.errors import (
     DisconnectedTargetError,
@@ -96,7 +97,7 @@ class Exchange:
         self._downloader: asyncio.Task[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._bytes_out = 0
-        self._started = services.loop.time()
+        self._started = perf_counter()
         self._sent = self._started
 
     # --- A lease --------------------------------------------------------------------------
@@ -116,13 +117,12 @@ class Exchange:
 
     def lease_came(self, lease: Stream) -> None:
         """The pool: this lease is ours."""
-        services = self._services
         self._lease = lease
         self._state = State.SENT
-        self._sent = services.loop.time()
+        self._sent = perf_counter()
         lease.listener = self._on_lease
         head, self._head = self._head, b""
-        self._upload = Upload(self, services.tasks, self._broker, lease, self.upload_tap)
+        self._upload = Upload(self, self._services.tasks, self._broker, lease, self.upload_tap)
         try:
             self._upload.pass_on(head)
         except Exception:
@@ -407,7 +407,7 @@ class Exchange:
         services = self._services
         if not services.records:
             return
-        now = services.loop.time()
+        now = perf_counter()
         services.record(
             self._request,
             domain=self._domain,
