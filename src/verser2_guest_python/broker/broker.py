@@ -6,8 +6,6 @@ are, of `directory.py`; how a request comes to its answer, of `delivery.py`; Web
 
 from __future__ import annotations
 
-import asyncio
-import math
 import secrets
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -21,7 +19,7 @@ from verser2_guest_python.broker.facts import BrokerFacts
 from verser2_guest_python.broker.keeper import Keeper
 from verser2_guest_python.broker.listeners import RouteListener
 from verser2_guest_python.broker.methods import HttpMethods
-from verser2_guest_python.broker.opening import WebSocketOpener
+from verser2_guest_python.broker.opening import OpenWebSocket, WebSocketOpener
 from verser2_guest_python.broker.options import (
     DEFAULT_MAX_REDIRECTS,
     DEFAULT_PING_INTERVAL_SECONDS,
@@ -29,19 +27,17 @@ from verser2_guest_python.broker.options import (
     DEFAULT_RECONNECT_MAX_DELAY_SECONDS,
     BrokerOptions,
     check_count,
-    check_seconds,
 )
-from verser2_guest_python.broker.request import Request, RequestHeaders, make_request
+from verser2_guest_python.broker.request import RequestHeaders, make_request
 from verser2_guest_python.broker.response import VerserBrokerResponse
 from verser2_guest_python.broker.routes import BrokerRoute
 from verser2_guest_python.broker.target import parse_target
 from verser2_guest_python.broker.websocket import VerserBrokerWebSocket
-from verser2_guest_python.errors import RequestTimeoutError
+from verser2_guest_python.broker.websocket_wish import websocket_wish
 from verser2_guest_python.http2 import SessionOptions
 from verser2_guest_python.peer import DEFAULT_CONNECT_TIMEOUT_SECONDS, FilePath, TlsFiles, parse_host_url
 
 DEFAULT_ROUTE_TIMEOUT_SECONDS = 10.0
-_NO_LIMIT = (None, math.inf)
 
 
 class VerserBroker(HttpMethods):
@@ -63,7 +59,7 @@ class VerserBroker(HttpMethods):
         self._directory = Directory()
         self._keeper = Keeper(options, self._directory)
         self._delivery: Deliver = Delivery(options.broker_id, self._keeper, self._directory)
-        self._opener = WebSocketOpener(self._keeper, self._directory)
+        self._opener: OpenWebSocket = WebSocketOpener(self._keeper, self._directory)
 
     def __repr__(self) -> str:
         return f"<VerserBroker {self.broker_id!r} at {self._options.address.url}, {self._keeper.state}>"
@@ -243,42 +239,15 @@ class VerserBroker(HttpMethods):
             timeout = options.timeout
         if total_timeout is None:
             total_timeout = options.total_timeout
-        if timeout in _NO_LIMIT and total_timeout in _NO_LIMIT:
-            return await self._delivery.fetch(request, retries, max_redirects)
-        return await self._limited(request, retries, max_redirects, timeout, total_timeout)
-
-    async def _limited(
-        self,
-        request: Request,
-        retries: int,
-        max_redirects: int,
-        timeout: float | None,
-        total_timeout: float | None,
-    ) -> VerserBrokerResponse:
-        """The same within limits of time."""
-        check_seconds("timeout", timeout)
-        check_seconds("total_timeout", total_timeout)
-        timeout = None if timeout == math.inf else timeout
-        deadline = None
-        if total_timeout is not None and total_timeout != math.inf:
-            deadline = asyncio.get_running_loop().time() + total_timeout
-        seconds = min(timeout or math.inf, total_timeout or math.inf)
-        limit = asyncio.timeout(None if seconds == math.inf else seconds)
-        try:
-            async with limit:
-                return await self._delivery.fetch(request, retries, max_redirects, timeout, deadline)
-        except TimeoutError:
-            if not limit.expired():
-                raise  # from the caller's own body
-            target = request.target
-            raise RequestTimeoutError(
-                f"No answer to {request.method} {target.authority}{target.path} came within {seconds:g} s.",
-                context={"domain": target.domain},
-            ) from None
+        return await self._delivery.fetch(request, retries, max_redirects, timeout, total_timeout)
 
     def intercept(self, wrap: Callable[[Deliver], Deliver]) -> None:
         """Puts what `wrap` makes in front of the delivery of all requests from now on: for traces."""
         self._delivery = wrap(self._delivery)
+
+    def intercept_websockets(self, wrap: Callable[[OpenWebSocket], OpenWebSocket]) -> None:
+        """Likewise in front of what opens WebSockets."""
+        self._opener = wrap(self._opener)
 
     # --- WebSockets -------------------------------------------------------------------------
 
@@ -318,7 +287,7 @@ class VerserBroker(HttpMethods):
             VerserWebSocketError: it did not open; `code`, `status` and `context` say why.
             VerserProtocolError, VerserUsageError: it cannot be said.
         """
-        return await self._opener.open(
+        request = websocket_wish(
             url,
             protocol=protocol,
             subprotocols=subprotocols,
@@ -327,6 +296,7 @@ class VerserBroker(HttpMethods):
             timeout=self._options.timeout if timeout is None else timeout,
             lease_timeout=self._options.lease_timeout if lease_timeout is None else lease_timeout,
         )
+        return await self._opener.open(request)
 
     web_socket = websocket
 

@@ -7,12 +7,16 @@ request that an app may have seen is never sent twice unless its method and its 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeAlias
 
 from verser2_guest_python.broker.directory import Directory
 from verser2_guest_python.broker.dispatch import NotSent, dispatch, never_reached_an_app, refused_unseen
 from verser2_guest_python.broker.keeper import Keeper
+from verser2_guest_python.broker.link import Link
+from verser2_guest_python.broker.options import check_seconds
 from verser2_guest_python.broker.redirects import redirected
 from verser2_guest_python.broker.request import Request
 from verser2_guest_python.broker.response import VerserBrokerResponse
@@ -21,6 +25,7 @@ from verser2_guest_python.errors import (
     DisconnectedTargetError,
     LeaseTimeoutError,
     MissingGuestError,
+    RequestTimeoutError,
     StreamFailureError,
     UpstreamUnavailableError,
     VerserError,
@@ -36,21 +41,29 @@ _PASSING = (
     StreamFailureError,
     UpstreamUnavailableError,
 )
+_NO_LIMIT = (None, math.inf)
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
+
+
+Dispatch: TypeAlias = Callable[
+    [Link, Request, RouteEntry, str, float | None, float | None], Coroutine[Any, Any, VerserBrokerResponse]
+]
+"""One try of a request, as `dispatch` makes it."""
 
 
 class Deliver(Protocol):
     """What sends a request: a `Delivery`, or what was put in front of it."""
 
-    async def fetch(
+    def fetch(
         self,
         request: Request,
         retries: int,
         max_redirects: int,
-        timeout: float | None = None,
-        deadline: float | None = None,
-    ) -> VerserBrokerResponse:
+        timeout: float | None,
+        total_timeout: float | None,
+        send: Dispatch = dispatch,
+    ) -> Coroutine[Any, Any, VerserBrokerResponse]:
         """See `Delivery.fetch`."""
 
 
@@ -64,20 +77,68 @@ class Delivery:
         self._random = random.Random()  # noqa: S311 - jitter needs no secrecy
         self._count = 0
 
-    async def fetch(
+    def fetch(
         self,
         request: Request,
         retries: int,
         max_redirects: int,
-        timeout: float | None = None,
-        deadline: float | None = None,
+        timeout: float | None,
+        total_timeout: float | None,
+        send: Dispatch = dispatch,
+    ) -> Coroutine[Any, Any, VerserBrokerResponse]:
+        """The answer to a request, or to what it was redirected to, as `VerserBroker.request` says.
+
+        Each try of it goes through `send`.
+        """
+        if timeout in _NO_LIMIT and total_timeout in _NO_LIMIT:
+            return self._follow(request, retries, max_redirects, None, None, send)
+        return self._limited(request, retries, max_redirects, timeout, total_timeout, send)
+
+    async def _limited(
+        self,
+        request: Request,
+        retries: int,
+        max_redirects: int,
+        timeout: float | None,
+        total_timeout: float | None,
+        send: Dispatch,
     ) -> VerserBrokerResponse:
-        """The answer to a request, or to what it was redirected to.
+        """The same within limits of time."""
+        check_seconds("timeout", timeout)
+        check_seconds("total_timeout", total_timeout)
+        timeout = None if timeout == math.inf else timeout
+        deadline = None
+        if total_timeout is not None and total_timeout != math.inf:
+            deadline = asyncio.get_running_loop().time() + total_timeout
+        seconds = min(timeout or math.inf, total_timeout or math.inf)
+        limit = asyncio.timeout(None if seconds == math.inf else seconds)
+        try:
+            async with limit:
+                return await self._follow(request, retries, max_redirects, timeout, deadline, send)
+        except TimeoutError:
+            if not limit.expired():
+                raise  # from the caller's own body
+            target = request.target
+            raise RequestTimeoutError(
+                f"No answer to {request.method} {target.authority}{target.path} came within {seconds:g} s.",
+                context={"domain": target.domain},
+            ) from None
+
+    async def _follow(
+        self,
+        request: Request,
+        retries: int,
+        max_redirects: int,
+        timeout: float | None,
+        deadline: float | None,
+        send: Dispatch,
+    ) -> VerserBrokerResponse:
+        """The same without a limit for the head.
 
         `timeout` is what holds between two pieces of its body; `deadline`, a time of the loop, for all of it.
         """
         while True:
-            response = await self._deliver(request, retries, timeout, deadline)
+            response = await self._deliver(request, retries, timeout, deadline, send)
             if response.status not in (307, 308) or max_redirects <= 0:
                 return response
             following = redirected(request, response.headers.get("location"), self._directory.table.has)
@@ -88,7 +149,12 @@ class Delivery:
             max_redirects -= 1
 
     async def _deliver(
-        self, request: Request, retries: int, timeout: float | None, deadline: float | None
+        self,
+        request: Request,
+        retries: int,
+        timeout: float | None,
+        deadline: float | None,
+        send: Dispatch,
     ) -> VerserBrokerResponse:
         """The answer to a request: it moves on, or is sent again, as long as that is allowed."""
         keeper = self._keeper
@@ -104,7 +170,7 @@ class Delivery:
             self._count += 1
             request_id = f"{self._broker_id}-{self._count}"
             try:
-                return await dispatch(link, request, entry, request_id, timeout, deadline)
+                return await send(link, request, entry, request_id, timeout, deadline)
             except NotSent as failure:
                 link = await keeper.next_link(link, failure.error)
             except VerserError as error:

@@ -1,4 +1,4 @@
-"""Opening a WebSocket: which Guest, what is offered, and why there is none (protocol.md §11).
+"""Opening a WebSocket: which Guest, and why there is none (protocol.md §11).
 
 Apart from requests because a WebSocket has neither body nor status, and because a refusal by an app
 and a Host that knows no such Guest look alike: only a Host that tells the stage (§14) lets it move on.
@@ -10,18 +10,16 @@ import asyncio
 import logging
 import math
 import random
-from collections.abc import Iterable
+from typing import Protocol
 
 from verser2_guest_python.broker.directory import Directory
 from verser2_guest_python.broker.dispatch import NotSent, refused_unseen
 from verser2_guest_python.broker.headers import response_headers
 from verser2_guest_python.broker.keeper import Keeper
 from verser2_guest_python.broker.link import Link
-from verser2_guest_python.broker.options import check_seconds
-from verser2_guest_python.broker.request import RequestHeaders, header_pairs
 from verser2_guest_python.broker.routes import RouteEntry
-from verser2_guest_python.broker.target import WEBSOCKET_SCHEMES, Target, parse_target
 from verser2_guest_python.broker.websocket import VerserBrokerWebSocket
+from verser2_guest_python.broker.websocket_wish import WebSocketWish
 from verser2_guest_python.errors import (
     RequestTimeoutError,
     VerserError,
@@ -39,7 +37,6 @@ from verser2_guest_python.http2 import (
 from verser2_guest_python.peer import status_of
 from verser2_guest_python.peer.websocket import WebSocketChannel
 from verser2_guest_python.wire.errors_wire import parse_error_object
-from verser2_guest_python.wire.headers import is_token, join_request_headers
 from verser2_guest_python.wire.limits import MAX_ERROR_OBJECT_BYTES
 from verser2_guest_python.wire.names import (
     HEADERS_FIELD,
@@ -55,9 +52,15 @@ DEFAULT_LEASE_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.01
 _LONGEST_PAUSE_SECONDS = 0.05
 _HOST_ERROR_STATUS = 502
-_OWN_HEADERS = "sec-websocket-"
 
 _LOGGER = logging.getLogger("verser2_guest_python.broker")
+
+
+class OpenWebSocket(Protocol):
+    """What opens a WebSocket: a `WebSocketOpener`, or what was put in front of it."""
+
+    async def open(self, wish: WebSocketWish) -> VerserBrokerWebSocket:
+        """See `WebSocketOpener.open`."""
 
 
 class WebSocketOpener:
@@ -69,55 +72,39 @@ class WebSocketOpener:
         self._random = random.Random()  # noqa: S311 - jitter needs no secrecy
         self._warned = False
 
-    async def open(
-        self,
-        url: str,
-        *,
-        protocol: str | None,
-        subprotocols: Iterable[str] | None,
-        headers: RequestHeaders | None,
-        route_domain: str | None,
-        timeout: float | None,
-        lease_timeout: float | None,
-    ) -> VerserBrokerWebSocket:
+    async def open(self, wish: WebSocketWish) -> VerserBrokerWebSocket:
         """See `VerserBroker.websocket`."""
-        check_seconds("timeout", timeout)
-        check_seconds("lease_timeout", lease_timeout)
-        target = parse_target(url, route_domain, WEBSOCKET_SCHEMES)
-        given = {} if headers is None else join_request_headers(header_pairs(headers))
-        offer = _offer(protocol, subprotocols) or given.get("sec-websocket-protocol", "")
-        kept = {name: value for name, value in given.items() if not name.startswith(_OWN_HEADERS)}
+        timeout = wish.timeout
         try:
             async with asyncio.timeout(None if timeout == math.inf else timeout):
-                return await self._open(target, offer, kept, lease_timeout or DEFAULT_LEASE_SECONDS)
+                return await self._open(wish)
         except TimeoutError:
             raise VerserWebSocketError(
-                f"The WebSocket {url} did not open within {timeout:g} s.",
+                f"The WebSocket {wish.url} did not open within {timeout:g} s.",
                 code=RequestTimeoutError.default_code,
-                context={"domain": target.domain},
+                context={"domain": wish.target.domain},
             ) from None
         except (VerserWebSocketError, VerserUsageError):
             raise
         except VerserError as error:
             raise _as_websocket_error(error) from error
 
-    async def _open(
-        self, target: Target, offer: str, headers: dict[str, str], lease_timeout: float
-    ) -> VerserBrokerWebSocket:
+    async def _open(self, wish: WebSocketWish) -> VerserBrokerWebSocket:
         """Tries one Guest after another, and waits for a lease, where that is known to be the trouble."""
         loop = asyncio.get_running_loop()
         keeper, table = self._keeper, self._directory.table
-        until = loop.time() + lease_timeout
+        until = loop.time() + (wish.lease_timeout or DEFAULT_LEASE_SECONDS)
+        domain = wish.target.domain
         pause = _FIRST_PAUSE_SECONDS
         avoid: set[str] = set()
         link = keeper.link or await keeper.next_link()
         while True:
-            entry = table.choose_for_socket(target.domain, avoid)
+            entry = table.choose_for_socket(domain, avoid)
             if entry is None:
-                entry = await self._directory.route_for(target.domain, keeper.check)
+                entry = await self._directory.route_for(domain, keeper.check)
                 link = keeper.link or await keeper.next_link()
             try:
-                return await self._attempt(link, entry, target, offer, headers)
+                return await self._attempt(link, entry, wish)
             except NotSent as failure:
                 link = await keeper.next_link(link, failure.error)
             except VerserError as error:
@@ -127,7 +114,7 @@ class WebSocketOpener:
                 if not (link.tells_stage and error.context.get(STAGE_KEY) == STAGE_QUEUED):
                     raise
                 avoid.add(entry.guest.target_id)
-                if table.choose_for_socket(target.domain, avoid) is None:
+                if table.choose_for_socket(domain, avoid) is None:
                     busy = error.code == VerserWebSocketError.default_code
                     if not busy or loop.time() >= until:
                         raise
@@ -137,13 +124,11 @@ class WebSocketOpener:
                     avoid.clear()
                 link = keeper.link or await keeper.next_link()
 
-    async def _attempt(
-        self, link: Link, entry: RouteEntry, target: Target, offer: str, headers: dict[str, str]
-    ) -> VerserBrokerWebSocket:
+    async def _attempt(self, link: Link, entry: RouteEntry, wish: WebSocketWish) -> VerserBrokerWebSocket:
         guest = entry.guest
         context: dict[str, str | int | float | bool] = {"targetId": guest.target_id, "domain": entry.domain}
         request = WebSocketRequest(
-            link.peer_id, guest.target_id, entry.domain, target.path, offer, self._said(link, target, headers)
+            link.peer_id, guest.target_id, entry.domain, wish.target.path, wish.offer, self._said(link, wish)
         )
         fields = encode_websocket_request(request)
         extra = [field for field in fields if field[0] not in (SOURCE_ID_FIELD, HEADERS_FIELD)]
@@ -160,7 +145,7 @@ class WebSocketOpener:
             answer = await stream.wait_fields()
             status = status_of(answer)
             if status == 200:
-                return _opened(stream, answer, hold, offer)
+                return _opened(stream, answer, hold, wish.offer)
             refusal = await _refusal(stream, status)
         except Http2Error as failure:
             hold.give_back()
@@ -174,8 +159,9 @@ class WebSocketOpener:
             refusal.context.setdefault(key, value)
         raise refusal
 
-    def _said(self, link: Link, target: Target, headers: dict[str, str]) -> dict[str, str] | None:
+    def _said(self, link: Link, wish: WebSocketWish) -> dict[str, str] | None:
         """The headers that this Host passes on."""
+        headers, target = wish.headers, wish.target
         if not link.takes_headers:
             if headers and not self._warned:
                 self._warned = True
@@ -186,9 +172,9 @@ class WebSocketOpener:
                     "they are" if len(headers) > 1 else f"{next(iter(headers))} is",
                 )
             return None
-        if not headers and target.authority == target.domain:
+        if not (headers or wish.context) and target.authority == target.domain:
             return None
-        return {"host": target.authority, **headers}
+        return {"host": target.authority, **headers, **wish.context}
 
 
 class _Hold:
@@ -252,18 +238,3 @@ def _as_websocket_error(error: VerserError, status: int | None = None) -> Verser
     if isinstance(told, int) and not isinstance(told, bool):
         status = told
     return VerserWebSocketError(error.message, code=error.code, context=error.context, status=status)
-
-
-def _offer(protocol: str | None, subprotocols: Iterable[str] | None) -> str:
-    """What is offered, as one string."""
-    if protocol is not None and subprotocols is not None:
-        raise VerserUsageError("Only one of protocol and subprotocols can be offered.")
-    if protocol is not None:
-        return protocol.strip()
-    if isinstance(subprotocols, str):
-        raise VerserUsageError("subprotocols is a list of names, not one string: give that as protocol.")
-    offered = list(subprotocols or ())
-    for name in offered:
-        if not is_token(name):
-            raise VerserUsageError(f"{name!r} is not the name of a subprotocol.")
-    return ", ".join(offered)
