@@ -1,225 +1,427 @@
-"""Traces through real Host, Guest and Broker, kept in the SDK's own memory."""
+"""Traces through real gateway, Broker, Host and Guest, kept in the SDK's own memory."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+import logging
 
+import httpx2
 import pytest
-from opentelemetry import baggage, trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry import baggage, context, trace
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind, StatusCode
+from websockets.asyncio.client import connect
 
-from tests.support.certificates import Certificates
-from verser2_guest_python import (
-    LocalHandlerFailureError,
-    VerserBroker,
-    VerserHost,
-    create_verser_broker,
-    create_verser_guest,
-    create_verser_host,
+from tests.broker.test_websockets import scripted
+from tests.integrations.stacks import until
+from tests.integrations.traces import (
+    DOMAIN,
+    OTHER,
+    PARENT,
+    WAITING,
+    attributes_of,
+    events_of,
+    id_of,
+    parent_of,
+    told,
+    trace_ids,
+    tracing,
 )
-from verser2_guest_python.integrations.gateway import create_gateway
-from verser2_guest_python.integrations.otel import trace_broker, trace_host, traced_app
+from tests.support.certificates import Certificates
+from tests.support.scripted_host import send_head
+from verser2_guest_python import (
+    LeaseTimeoutError,
+    LocalHandlerFailureError,
+    MissingGuestError,
+    RequestTimeoutError,
+    VerserWebSocketError,
+)
+from verser2_guest_python.integrations.otel import trace_broker
+from verser2_guest_python.wire.websocket_request import parse_websocket_request
 
-DOMAIN = "a.local.test"
-PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-@dataclass
-class Traces:
-    provider: TracerProvider
-    exporter: InMemorySpanExporter
-    broker: VerserBroker
-    host: VerserHost
-    seen: list[dict[str, Any]]
-
-    def spans(self, kind: SpanKind | None = None) -> list[ReadableSpan]:
-        """What has ended, in order of their beginnings."""
-        spans = sorted(self.exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
-        return [span for span in spans if kind is None or span.kind is kind]
-
-    def one(self, kind: SpanKind) -> ReadableSpan:
-        (span,) = (span for span in self.spans(kind) if span.name != "wait for a lease")
-        return span
+URL = f"http://{DOMAIN}"
+TRACE_ID = PARENT.split("-")[1]
+UNSAMPLED = f"{PARENT[:-2]}00"
 
 
-@asynccontextmanager
-async def tracing(certs: Certificates, **host_options: Any) -> AsyncIterator[Traces]:
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    seen: list[dict[str, Any]] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.accept"})
-            await send({"type": "websocket.close"})
-            return
-        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        seen.append({"baggage": dict(baggage.get_all()), "headers": headers})
-        if scope["path"] == "/fails":
-            raise ValueError("no")
-        with trace.get_tracer("app", tracer_provider=provider).start_as_current_span("of the app"):
-            status = 503 if scope["path"] == "/busy" else 200
-        await send({"type": "http.response.start", "status": status, "headers": []})
-        await send({"type": "http.response.body", "body": b"hello"})
-
-    host = create_verser_host(
-        port=0, tls_cert_file=certs.host, tls_key_file=certs.host_key, allow_anonymous=True, **host_options
-    )
-    async with host:
-        trace_host(host, tracer_provider=provider)
-        guest = create_verser_guest(
-            host_url=host.url,
-            guest_id="guest-a",
-            routed_domains=[DOMAIN],
-            app=traced_app(app, tracer_provider=provider),
-            lifespan="off",
-            tls_ca_file=certs.ca,
-        )
-        broker = create_verser_broker(host_url=host.url, broker_id="broker-a", tls_ca_file=certs.ca)
-        trace_broker(broker, tracer_provider=provider)
-        async with guest, broker:
-            await broker.wait_for_route(DOMAIN)
-            yield Traces(provider, exporter, broker, host, seen)
-    provider.shutdown()
+# --- One request ------------------------------------------------------------------------------
 
 
-def id_of(span: ReadableSpan) -> int:
-    return span.get_span_context().span_id
-
-
-async def finished(traces: Traces, count: int) -> None:
-    """Until so many spans have ended: the app's and the Host's end behind the answer."""
-    while len(traces.exporter.get_finished_spans()) < count:  # noqa: ASYNC110 - exporters set no events
-        await asyncio.sleep(0.01)
-
-
-async def test_one_trace_crosses_broker_host_guest_and_app(certs: Certificates) -> None:
-    async with tracing(certs) as traces:
-        response = await traces.broker.get(f"http://{DOMAIN}/items?token=secret")
-        assert await response.read() == b"hello"
-        await finished(traces, 5)
-        client, server = traces.one(SpanKind.CLIENT), traces.one(SpanKind.SERVER)
-        of_app = next(span for span in traces.spans() if span.name == "of the app")
-        of_host = next(
-            span for span in traces.spans() if span.name == "GET" and span.kind is SpanKind.INTERNAL
-        )
-        waiting = next(span for span in traces.spans() if span.name == "wait for a lease")
-        assert len({span.get_span_context().trace_id for span in traces.spans()}) == 1
-        assert client.parent is None
-        parents = {span: span.parent.span_id for span in (server, of_app, of_host, waiting) if span.parent}
-        assert parents == {
-            server: id_of(client),
-            of_host: id_of(client),
-            of_app: id_of(server),
-            waiting: id_of(of_host),
-        }
-        for span in (client, server, of_host):
-            attributes = dict(span.attributes or {})
-            assert attributes["http.response.status_code"] == 200
-            assert attributes["url.path"] == "/items"
-            assert attributes["server.address"] == DOMAIN
-            assert attributes["verser.request_id"] == response.request_id
-            assert "secret" not in repr(attributes)
-        assert float(str((of_host.attributes or {})["verser.lease_wait_ms"])) >= 0
-        assert "verser.lease_wait_ms" not in (client.attributes or {})
+async def test_one_trace_crosses_gateway_broker_host_guest_and_app(certs: Certificates) -> None:
+    async with tracing(certs) as traces, traces.gateway() as server:
+        async with httpx2.AsyncClient(base_url=server.url, trust_env=False) as client:
+            answer = await client.get(
+                "/items/a%20b?token=secret", headers={"host": f"{DOMAIN}:8080", "traceparent": PARENT}
+            )
+        assert answer.content == b"hello"
+        await traces.all_ended()
+        gateway, guest = traces.spans(SpanKind.SERVER)
+        broker = traces.one(SpanKind.CLIENT)
+        host, of_app = traces.one(SpanKind.INTERNAL, "GET"), traces.one(SpanKind.INTERNAL, "of the app")
+        waiting = traces.one(SpanKind.INTERNAL, WAITING)
+        assert trace_ids(traces) == {TRACE_ID}
+        assert f"{parent_of(gateway):016x}" == PARENT.split("-")[2]
+        assert [parent_of(span) for span in (broker, host, guest, waiting, of_app)] == [
+            id_of(gateway),
+            id_of(broker),
+            id_of(broker),
+            id_of(host),
+            id_of(guest),
+        ]
+        assert len(traces.exporter.get_finished_spans()) == 6
+        for span in (gateway, broker, host, guest):
+            attributes = attributes_of(span)
+            assert span.name == attributes["http.request.method"] == "GET"
+            assert (attributes["url.path"], attributes["http.response.status_code"]) == ("/items/a%20b", 200)
+            assert (attributes["server.address"], attributes["server.port"]) == (DOMAIN, 8080)
+            assert "error.type" not in attributes
+            assert span.status.status_code is StatusCode.UNSET
+        ids = {attributes_of(span)["verser.request_id"] for span in (broker, host, guest)}
+        assert ids == {"broker-a-1"}
+        assert attributes_of(broker)["url.full"] == f"http://{DOMAIN}:8080/items/a%20b"
+        assert {attributes_of(span).get("verser.route_domain") for span in (broker, host, guest)} == {DOMAIN}
+        assert attributes_of(gateway)["network.protocol.version"] == "1.1"
+        assert attributes_of(host)["verser.lease_wait_ms"] >= 0
+        assert "verser.lease_wait_ms" not in attributes_of(broker)  # nobody tells it
+        assert events_of(guest) == events_of(gateway) == ["http.response.start", "http.response.end"]
+        assert "secret" not in told(traces)
 
 
 async def test_the_broker_tells_how_long_the_host_says_that_a_request_waited(certs: Certificates) -> None:
     async with tracing(certs, server_timing=True) as traces:
-        response = await traces.broker.get(f"http://{DOMAIN}/")
+        response = await traces.broker.get(URL)
         await response.read()
-        await finished(traces, 5)
-        (attributes,) = (span.attributes or {} for span in traces.spans(SpanKind.CLIENT))
+        await traces.all_ended()
         assert response.lease_wait is not None
-        assert attributes["verser.lease_wait_ms"] == pytest.approx(response.lease_wait * 1_000)
+        said = attributes_of(traces.one(SpanKind.CLIENT))["verser.lease_wait_ms"]
+        assert said == pytest.approx(response.lease_wait * 1_000)
 
 
-async def test_baggage_passes_through_and_a_context_from_outside_is_the_parent(certs: Certificates) -> None:
-    async with tracing(certs) as traces:
-        from opentelemetry import context
-
+async def test_baggage_passes_through(certs: Certificates) -> None:
+    async with tracing(certs) as traces, traces.gateway() as server:
         token = context.attach(baggage.set_baggage("user", "ann"))
         try:
-            await (await traces.broker.get(f"http://{DOMAIN}/")).read()
+            await (await traces.broker.get(URL)).read()
         finally:
             context.detach(token)
         assert traces.seen[0]["baggage"] == {"user": "ann"}
         assert traces.seen[0]["headers"]["traceparent"].startswith("00-")
+        headers = [
+            ("host", DOMAIN),
+            ("traceparent", PARENT),
+            ("tracestate", "one=1"),
+            ("tracestate", "two=2"),
+        ]
+        headers += [("baggage", "user=eve"), ("baggage", "shop=7")]  # a list may come in several fields
+        async with httpx2.AsyncClient(base_url=server.url, trust_env=False) as client:
+            await client.get("/", headers=headers)
+        assert traces.seen[1]["baggage"] == {"user": "eve", "shop": "7"}
+        assert traces.seen[1]["headers"]["tracestate"].replace(" ", "") == "one=1,two=2"
 
 
-async def test_a_gateway_joins_the_trace_of_its_client(certs: Certificates) -> None:
+async def test_what_records_nothing_decides_so_for_all(certs: Certificates) -> None:
+    async with tracing(certs) as traces, traces.gateway() as server:
+        async with httpx2.AsyncClient(base_url=server.url, trust_env=False) as client:
+            await client.get("/", headers={"host": DOMAIN, "traceparent": UNSAMPLED})
+        await (await traces.broker.get(URL, headers={"traceparent": UNSAMPLED})).read()
+        socket = await traces.broker.websocket(f"ws://{DOMAIN}/", headers={"traceparent": UNSAMPLED})
+        await socket.close()
+        for seen in traces.seen:
+            version, trace_id, _, flags = seen["headers"]["traceparent"].split("-")
+            assert (version, trace_id, flags) == ("00", TRACE_ID, "00")
+        assert len(traces.seen) == 3
+        await traces.all_ended()
+        assert traces.exporter.get_finished_spans() == ()
+
+
+async def test_headers_of_a_request_are_its_parent_where_the_caller_is_in_no_trace(
+    certs: Certificates,
+) -> None:
     async with tracing(certs) as traces:
-        gateway = traced_app(create_gateway(traces.broker), tracer_provider=traces.provider)
-        sent: list[dict[str, Any]] = []
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": "GET",
-            "scheme": "http",
-            "path": "/",
-            "raw_path": b"/",
-            "query_string": b"",
-            "root_path": "",
-            "headers": [(b"host", DOMAIN.encode()), (b"traceparent", PARENT.encode())],
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 80),
-        }
-        waiting = [{"type": "http.request", "body": b"", "more_body": False}]
-
-        async def receive() -> Any:
-            return waiting.pop() if waiting else await asyncio.Event().wait()
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        await gateway(scope, receive, send)
-        assert sent[0]["status"] == 200
-        await finished(traces, 6)
-        outer, inner = traces.spans(SpanKind.SERVER)
-        client = traces.one(SpanKind.CLIENT)
-        assert outer.parent is not None
-        assert f"{outer.parent.span_id:016x}" in PARENT
-        assert f"{inner.get_span_context().trace_id:032x}" in PARENT
-        assert client.parent is not None
-        assert inner.parent is not None
-        assert (client.parent.span_id, inner.parent.span_id) == (id_of(outer), id_of(client))
+        headers = {"traceparent": PARENT, "tracestate": "one=1", "baggage": "user=ann"}
+        await (await traces.broker.get(URL, headers=headers)).read()
+        await traces.all_ended()
+        assert trace_ids(traces) == {TRACE_ID}
+        assert traces.seen[0]["headers"]["tracestate"] == "one=1"
+        assert traces.seen[0]["baggage"] == {"user": "ann"}
+        with trace.get_tracer("t", tracer_provider=traces.provider).start_as_current_span("caller") as caller:
+            await (await traces.broker.get(URL, headers=headers)).read()
+        await traces.all_ended()
+        assert parent_of(traces.spans(SpanKind.CLIENT)[1]) == caller.get_span_context().span_id
+        assert "tracestate" not in traces.seen[1]["headers"]  # it was that of the other trace
 
 
-async def test_what_fails_is_seen_to_have_failed(certs: Certificates) -> None:
-    async with tracing(certs) as traces:
-        with pytest.raises(LocalHandlerFailureError):
-            await traces.broker.get(f"http://{DOMAIN}/fails")
-        await finished(traces, 4)
-        for kind in (SpanKind.CLIENT, SpanKind.SERVER, SpanKind.INTERNAL):
-            assert traces.one(kind).status.status_code is StatusCode.ERROR
-        assert (traces.one(SpanKind.CLIENT).attributes or {})["error.type"] == "local-handler-failure"
-        traces.exporter.clear()
-        await (await traces.broker.get(f"http://{DOMAIN}/busy")).read()
-        await finished(traces, 5)
-        assert traces.one(SpanKind.SERVER).status.status_code is StatusCode.ERROR
-
-
-async def test_a_websocket_has_its_span_too(certs: Certificates) -> None:
-    async with tracing(certs) as traces:
-        async with await traces.broker.websocket(f"ws://{DOMAIN}/room") as socket:
-            async for _ in socket:
-                pass
-        while not traces.spans(SpanKind.SERVER):
-            await finished(traces, len(traces.spans()) + 1)
-        assert traces.one(SpanKind.SERVER).name == "WEBSOCKET"
+async def test_an_answer_that_streams(certs: Certificates) -> None:
+    async with tracing(certs) as traces, traces.gateway() as server:
+        async with (
+            httpx2.AsyncClient(base_url=server.url, trust_env=False) as client,
+            client.stream("GET", "/stream", headers={"host": DOMAIN}) as answer,
+        ):
+            pieces = answer.aiter_raw()
+            assert await anext(pieces) == b"first"
+            ended = {(span.kind, span.name) for span in traces.spans()}
+            assert ended == {(SpanKind.CLIENT, "GET"), (SpanKind.INTERNAL, "of the app")}
+            traces.go_on.set()
+            assert b"".join([piece async for piece in pieces]) == b"hello"
+        await traces.all_ended()
+        gateway, guest = traces.spans(SpanKind.SERVER)
+        host, broker = traces.one(SpanKind.INTERNAL, "GET"), traces.one(SpanKind.CLIENT)
+        for span in (gateway, guest, host):
+            assert (span.end_time or 0) > (broker.end_time or 0)
+            assert events_of(span)[0] == "http.response.start"
+        assert gateway.events[1].timestamp > gateway.events[0].timestamp
 
 
 async def test_what_has_no_room_for_a_context_is_sent_without(certs: Certificates) -> None:
     async with tracing(certs) as traces:
         headers = {"x-long": "a" * 16_200}
-        assert await (await traces.broker.get(f"http://{DOMAIN}/", headers=headers)).read() == b"hello"
+        assert await (await traces.broker.get(URL, headers=headers)).read() == b"hello"
+        assert "traceparent" not in traces.seen[0]["headers"]
+        await (await traces.broker.websocket(f"ws://{DOMAIN}/", headers=headers)).close()
+        assert "traceparent" not in traces.seen[1]["headers"]
+
+
+# --- What fails -------------------------------------------------------------------------------
+
+
+async def test_what_fails_is_seen_to_have_failed(certs: Certificates) -> None:
+    async with tracing(certs) as traces:
+        with pytest.raises(LocalHandlerFailureError):
+            await traces.broker.get(f"{URL}/fails")
+        await traces.all_ended()
+        for kind in (SpanKind.CLIENT, SpanKind.SERVER, SpanKind.INTERNAL):
+            assert traces.one(kind).status.status_code is StatusCode.ERROR
+        assert attributes_of(traces.one(SpanKind.CLIENT))["error.type"] == "local-handler-failure"
+        assert attributes_of(traces.one(SpanKind.INTERNAL))["error.type"] == "local-handler-failure"
+        assert attributes_of(traces.one(SpanKind.SERVER))["error.type"] == "ValueError"
+
+
+@pytest.mark.parametrize(("path", "status", "server_fails"), [("/busy", 503, True), ("/missing", 404, False)])
+async def test_a_status_that_says_so(
+    certs: Certificates, path: str, status: int, *, server_fails: bool
+) -> None:
+    async with tracing(certs) as traces:
+        await (await traces.broker.get(f"{URL}{path}")).read()
+        await traces.all_ended()
+        client, server = traces.one(SpanKind.CLIENT), traces.one(SpanKind.SERVER)
+        host = traces.one(SpanKind.INTERNAL, "GET")
+        for span in (client, server, host):
+            fails = server_fails or span is client  # 4xx is the caller's mistake
+            assert attributes_of(span)["http.response.status_code"] == status
+            assert attributes_of(span).get("error.type") == (str(status) if fails else None)
+            assert span.status.status_code is (StatusCode.ERROR if fails else StatusCode.UNSET)
+
+
+async def test_nobody_serves_the_domain(certs: Certificates) -> None:
+    async with tracing(certs) as traces, traces.gateway() as server:
+        async with httpx2.AsyncClient(base_url=server.url, trust_env=False) as client:
+            answer = await client.get("/?token=secret", headers={"host": "nobody.test"})
+        assert answer.status_code == 404
+        with pytest.raises(MissingGuestError):
+            await traces.broker.get("http://nobody.test/?token=secret")
+        await traces.all_ended()
+        gateway = traces.one(SpanKind.SERVER)
+        assert attributes_of(gateway)["http.response.status_code"] == 404
+        client_span = traces.spans(SpanKind.CLIENT)[-1]
+        assert attributes_of(client_span)["error.type"] == "missing-guest"
+        assert client_span.status.status_code is StatusCode.ERROR
+        assert client_span.status.description
+        assert traces.spans(name=WAITING) == []
+        assert "secret" not in told(traces)
+
+
+async def test_a_request_out_of_time(certs: Certificates) -> None:
+    async with tracing(certs) as traces:
+        call = asyncio.ensure_future(traces.broker.get(f"{URL}/slow?token=secret", timeout=1.0))
+        await traces.entered.wait()
+        with pytest.raises(RequestTimeoutError):
+            await call
+        await traces.all_ended()
+        kinds = (SpanKind.CLIENT, SpanKind.INTERNAL, SpanKind.SERVER)
+        found = {kind: attributes_of(traces.one(kind)).get("error.type") for kind in kinds}
+        assert found == {
+            SpanKind.CLIENT: "timeout",
+            SpanKind.INTERNAL: "cancelled",
+            SpanKind.SERVER: "cancelled",
+        }
+        assert "within 1 s" in (traces.one(SpanKind.CLIENT).status.description or "")
+        assert "secret" not in told(traces)
+
+
+async def test_a_request_that_is_cancelled(certs: Certificates) -> None:
+    async with tracing(certs) as traces:
+        call = asyncio.ensure_future(traces.broker.get(f"{URL}/slow"))
+        await traces.entered.wait()
+        assert traces.opened
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await traces.all_ended()
+        for kind in (SpanKind.CLIENT, SpanKind.INTERNAL, SpanKind.SERVER):
+            assert attributes_of(traces.one(kind))["error.type"] == "cancelled"
+
+
+async def test_a_client_of_the_gateway_that_leaves(certs: Certificates) -> None:
+    async with tracing(certs) as traces, traces.gateway() as server:
+        async with httpx2.AsyncClient(base_url=server.url, trust_env=False) as client:
+            call = asyncio.ensure_future(client.get("/slow", headers={"host": DOMAIN}))
+            await traces.entered.wait()
+            call.cancel()
+            await asyncio.wait([call])
+        await traces.all_ended()
+        spans = [*traces.spans(SpanKind.SERVER), *traces.spans(SpanKind.CLIENT)]
+        assert [attributes_of(span)["error.type"] for span in spans] == ["cancelled"] * 3
+        assert {span.status.status_code for span in spans} == {StatusCode.ERROR}
+
+
+# --- What is sent again -----------------------------------------------------------------------
+
+
+async def test_a_redirect_has_a_span_for_each_try(certs: Certificates) -> None:
+    async with tracing(certs) as traces:
+        with trace.get_tracer("t", tracer_provider=traces.provider).start_as_current_span("caller") as caller:
+            answer = await traces.broker.get(f"{URL}/moved")
+            await answer.read()
+        assert answer.status == 200
+        await traces.all_ended()
+        tries = traces.spans(SpanKind.CLIENT)
+        assert [parent_of(span) for span in tries] == [caller.get_span_context().span_id] * 2
+        assert [attributes_of(span)["http.response.status_code"] for span in tries] == [307, 200]
+        assert [attributes_of(span)["server.address"] for span in tries] == [DOMAIN, OTHER]
+        assert [attributes_of(span).get("http.request.resend_count") for span in tries] == [None, 1]
+        assert [parent_of(span) for span in traces.spans(SpanKind.SERVER)] == [id_of(one) for one in tries]
+        assert {span.status.status_code for span in tries} == {StatusCode.UNSET}
+        assert "secret" not in told(traces)
+
+
+async def test_retries_and_waits_for_leases_have_spans(certs: Certificates) -> None:
+    one_at_a_time = {"limit_concurrency": 1, "min_waiting_streams": 1}
+    async with tracing(certs, guest=one_at_a_time) as traces:
+        busy = asyncio.ensure_future(traces.broker.get(f"{URL}/slow"))
+        await traces.entered.wait()
+        with pytest.raises(LeaseTimeoutError):
+            await traces.broker.get(URL, retries=1, lease_timeout=0.05)
+        failed = traces.spans(SpanKind.CLIENT)
+        assert [attributes_of(span)["error.type"] for span in failed] == ["timeout", "timeout"]
+        assert [attributes_of(span).get("http.request.resend_count") for span in failed] == [None, 1]
+        waits = [span for span in traces.spans(name=WAITING) if (span.end_time or 0) > (span.start_time or 0)]
+        of_host = [
+            span for span in traces.spans(SpanKind.INTERNAL, "GET") if "error.type" in attributes_of(span)
+        ]
+        assert [parent_of(span) for span in of_host] == [id_of(span) for span in failed]
+        for span, waiting in zip(of_host, waits[-2:], strict=True):
+            assert parent_of(waiting) == id_of(span)
+            assert attributes_of(span)["verser.lease_wait_ms"] >= 50
+        traces.go_on.set()
+        await (await busy).read()
+
+
+# --- WebSockets -------------------------------------------------------------------------------
+
+
+async def test_a_websocket_is_one_trace_from_gateway_to_app(certs: Certificates) -> None:
+    async with tracing(certs) as traces, traces.gateway() as server:
+        url, headers = f"ws://{DOMAIN}/room?token=secret", {"traceparent": PARENT, "baggage": "user=ann"}
+        address = {"host": "127.0.0.1", "port": server.port}
+        async with connect(url, additional_headers=headers, proxy=None, **address) as socket:
+            await socket.send("hello")
+            assert await socket.recv() == "hello"
+            await until(lambda: bool(traces.spans(SpanKind.CLIENT)))  # it is open
+        await traces.all_ended()
+        gateway, guest = traces.spans(SpanKind.SERVER)
+        broker, host = traces.one(SpanKind.CLIENT), traces.one(SpanKind.INTERNAL)
+        assert trace_ids(traces) == {TRACE_ID}
+        parents = [parent_of(span) for span in (broker, host, guest)]
+        assert parents == [id_of(gateway), id_of(broker), id_of(broker)]
+        assert traces.seen[0]["baggage"] == {"user": "ann"}
+        for span in (gateway, broker, host, guest):
+            attributes = attributes_of(span)
+            assert span.name == "WEBSOCKET"
+            assert attributes["http.request.method"] == "GET"
+            assert attributes["http.response.status_code"] == 101
+            assert attributes["network.protocol.name"] == "websocket"
+            assert (attributes["url.path"], attributes["server.address"]) == ("/room", DOMAIN)
+            assert attributes.get("url.scheme", "ws") == "ws"
+            assert span.status.status_code is StatusCode.UNSET
+        assert "secret" not in told(traces)
+
+
+async def test_a_websocket_that_is_refused(certs: Certificates) -> None:
+    async with tracing(certs) as traces:
+        with pytest.raises(VerserWebSocketError):
+            await traces.broker.websocket(f"ws://{DOMAIN}/refuses?token=secret")
+        with pytest.raises(VerserWebSocketError):
+            await traces.broker.websocket("ws://nobody.test/?token=secret")
+        await traces.all_ended()
+        refused, unknown = traces.spans(SpanKind.CLIENT)
+        assert attributes_of(refused)["error.type"] == "missing-guest"
+        for span in (refused, traces.one(SpanKind.SERVER)):
+            assert attributes_of(span)["http.response.status_code"] == 403
+        assert attributes_of(unknown)["error.type"] == "missing-guest"
+        assert parent_of(traces.one(SpanKind.INTERNAL)) == id_of(refused)
+        assert "secret" not in told(traces)
+
+
+async def test_a_websocket_that_finds_no_lease_is_in_its_trace(certs: Certificates) -> None:
+    async with tracing(certs, guest={"max_websocket_streams": 1}) as traces:
+        first = await traces.broker.websocket(f"ws://{DOMAIN}/")
+        with pytest.raises(VerserWebSocketError):
+            await traces.broker.websocket(f"ws://{DOMAIN}/", lease_timeout=0.05)
+        failed = traces.spans(SpanKind.CLIENT)[1]
+        assert attributes_of(failed)["error.type"] == "websocket-negotiation-failed"
+        tries = traces.spans(SpanKind.INTERNAL)
+        assert {parent_of(span) for span in tries} == {id_of(failed)}  # one span, however many tries
+        await first.close()
+
+
+async def test_a_host_that_takes_no_headers_gets_none_and_nobody_is_warned(
+    certs: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = TracerProvider()
+    async with scripted(certs, extensions=[]) as (host, broker):
+        trace_broker(broker, tracer_provider=provider)
+        opening = asyncio.ensure_future(broker.websocket("ws://a.local.test/"))
+        stream = await host.accept("/verser/websocket")
+        assert parse_websocket_request(await stream.wait_fields()).headers is None
+        send_head(stream, 200, {})
+        (await opening).abort()
+    assert [one for one in caplog.records if one.levelno >= logging.WARNING] == []
+    provider.shutdown()
+
+
+# --- Names ------------------------------------------------------------------------------------
+
+
+async def test_methods_that_are_none_of_https(certs: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with tracing(certs) as traces:
+        await (await traces.broker.request("PURGE", URL)).read()
+        await traces.all_ended()
+        for span in (traces.one(SpanKind.CLIENT), traces.one(SpanKind.SERVER)):
+            assert span.name == "HTTP"
+            assert attributes_of(span)["http.request.method"] == "_OTHER"
+            assert attributes_of(span)["http.request.method_original"] == "PURGE"
+        traces.exporter.clear()
+        monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "GET,PURGE")
+        await (await traces.broker.request("PURGE", URL)).read()
+        await traces.all_ended()
+        assert traces.one(SpanKind.CLIENT).name == "PURGE"
+
+
+async def test_the_route_of_a_framework_is_in_the_name(certs: Certificates) -> None:
+    from fastapi import APIRouter, FastAPI
+
+    app, router = FastAPI(), APIRouter(prefix="/shop")
+
+    @router.get("/items/{number}")
+    def item(number: int) -> int:
+        return number
+
+    app.include_router(router)
+    async with tracing(certs, app=app) as traces:
+        assert await (await traces.broker.get(f"{URL}/shop/items/7")).read() == b"7"
+        await (await traces.broker.get(f"{URL}/nothing")).read()
+        await traces.all_ended()
+        found, unknown = traces.spans(SpanKind.SERVER)
+        assert found.name == "GET /shop/items/{number}"
+        assert attributes_of(found)["http.route"] == "/shop/items/{number}"
+        assert (unknown.name, "http.route" in attributes_of(unknown)) == ("GET", False)

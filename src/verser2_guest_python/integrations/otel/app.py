@@ -29,6 +29,7 @@ from verser2_guest_python.integrations.otel.common import (
 )
 
 _SERVER_ERROR: Final = 500
+_REFUSED: Final = 403  # as ASGI says of a WebSocket that is closed before it is accepted
 _DENIAL: Final = "websocket.http.response.start"
 
 
@@ -97,8 +98,12 @@ class _Call:
             set_status(span, message["status"], error_from=_SERVER_ERROR)
             span.add_event(kind)
         elif kind == "websocket.accept":
+            self._complete = True
             set_status(span, SWITCHING_PROTOCOLS, error_from=_SERVER_ERROR)
             span.add_event(kind)
+        elif kind == "websocket.close" and not self._complete:
+            self._complete = True
+            set_status(span, _REFUSED, error_from=_SERVER_ERROR)
         await self._send(message)
         if kind == "http.response.body" and not message.get("more_body") and not self._complete:
             self._complete = True

@@ -76,6 +76,7 @@ class _TracedExchange:
         )
         self._tracer = tracer
         self._target = start.path
+        self._answered = False
         self._may_wait = not start.websocket  # there is no queue of WebSockets (protocol.md §11)
 
     def leased(self) -> None:
@@ -96,6 +97,7 @@ class _TracedExchange:
         """Not told."""
 
     def answered(self, status: int, fields: Sequence[tuple[bytes, bytes]]) -> None:
+        self._answered = True
         set_status(self._span, status, error_from=_SERVER_ERROR)
         self._span.add_event(RESPONSE_STARTED)
 
@@ -110,6 +112,6 @@ class _TracedExchange:
             self._waited()
         if end.error is not None:
             set_error(self._span, end.error, end.message, self._target)
-        if end.status is not None:
+        if end.status is not None and not self._answered:
             self._span.set_attribute("http.response.status_code", end.status)
         self._span.end()
