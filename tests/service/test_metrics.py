@@ -13,8 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.docs.markdown import ROOT
 from tests.service.asking import samples
-from verser2_guest_python.guest.facts import GuestFacts, SessionFacts
+from verser2_guest_python.guest.facts import GuestFacts
 from verser2_guest_python.guest.lifecycle import GuestEvent
+from verser2_guest_python.peer.facts import SessionFacts
 from verser2_guest_python.service.health import answer
 from verser2_guest_python.service.measures import GuestMeasures, Report, added, lasting
 from verser2_guest_python.service.metric_table import METRICS, PREFIX, Kind

@@ -8,31 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class BrokerSessionFacts:
-    """The session that new requests leave on.
-
-    `age_seconds` counts from its registration; `round_trip_seconds` is that of the last PING, None
-    before the first answer.
-    """
-
-    host: str
-    peer_id: str
-    age_seconds: float
-    round_trip_seconds: float | None
+from verser2_guest_python.peer.facts import SessionFacts
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerFacts:
     """A Broker as it is now.
 
-    `session` is None while there is none. `reconnects` counts attempts to get another one, by why:
-    connection-lost, ping-timeout, goaway, stream-ids; connect-failed and refused are further attempts after
-    one that failed so. `waiting` are the requests and WebSockets that wait in the Broker now: for a session,
-    for a route, for another one to end where the Host allows few at a time, or before another attempt.
+    `session` is the one that new requests leave on, None while there is none. `reconnects` counts attempts to
+    get another one, by why: connection-lost, ping-timeout, goaway, stream-ids; connect-failed and refused are
+    further attempts after one that failed so. `waiting` are the requests and WebSockets that wait in the
+    Broker now: for a session, for a route, for another one to end where the Host allows few at a time, or
+    before another attempt.
     """
 
-    session: BrokerSessionFacts | None
+    session: SessionFacts | None
     reconnects: Mapping[str, int]
     waiting: int

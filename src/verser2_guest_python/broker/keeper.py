@@ -15,7 +15,7 @@ from enum import Enum
 
 from verser2_guest_python.broker.control import ControlMessage
 from verser2_guest_python.broker.directory import Directory
-from verser2_guest_python.broker.facts import BrokerFacts, BrokerSessionFacts
+from verser2_guest_python.broker.facts import BrokerFacts
 from verser2_guest_python.broker.link import Link
 from verser2_guest_python.broker.options import BrokerOptions
 from verser2_guest_python.broker.pulse import Pulse
@@ -32,6 +32,7 @@ from verser2_guest_python.errors import (
 from verser2_guest_python.errors import ConnectFailure as Failure
 from verser2_guest_python.peer import HostAddress
 from verser2_guest_python.peer.backoff import Backoff
+from verser2_guest_python.peer.facts import session_facts
 from verser2_guest_python.wire.routes import Registered
 
 _LOGGER = logging.getLogger("verser2_guest_python.broker")
@@ -81,12 +82,7 @@ class Keeper:
         link = self.link
         session = None
         if link is not None:
-            session = BrokerSessionFacts(
-                host=link.address.url,
-                peer_id=link.peer_id,
-                age_seconds=link.session.loop.time() - link.registered_at,
-                round_trip_seconds=link.session.last_rtt,
-            )
+            session = session_facts(link.session, link.address, link.peer_id, link.registered_at)
         links = {one for one in (self._link, *self._retired) if one is not None}
         waiting = self._directory.queue.waiting + sum(one.room.waiting for one in links)
         return BrokerFacts(session, dict(self._reconnects), waiting)

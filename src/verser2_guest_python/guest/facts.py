@@ -8,19 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class SessionFacts:
-    """A session that requests come on.
-
-    `age_seconds` counts from its registration; `round_trip_seconds` is that of the last PING, None
-    before the first answer.
-    """
-
-    host: str
-    peer_id: str
-    age_seconds: float
-    round_trip_seconds: float | None
+from verser2_guest_python.peer.facts import SessionFacts
 
 
 @dataclass(frozen=True, slots=True)

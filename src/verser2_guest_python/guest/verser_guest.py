@@ -20,13 +20,14 @@ from verser2_guest_python.errors import (
 )
 from verser2_guest_python.http2 import Session
 from verser2_guest_python.peer.address import HostAddress
+from verser2_guest_python.peer.facts import session_facts
 from verser2_guest_python.peer.hosts import Hosts
 from verser2_guest_python.wire.domains import normalize_domain
 
 from .demand import Calls
 from .direct import DispatchedResponse, dispatch
 from .dispatch import Dispatcher
-from .facts import GuestFacts, SessionFacts
+from .facts import GuestFacts
 from .keeper import Chances, Keeper, KeeperOptions
 from .keepers import Keepers
 from .lifecycle import GuestEvent
@@ -125,12 +126,7 @@ class VerserGuest:
         calls = self._calls
         return GuestFacts(
             sessions=tuple(
-                SessionFacts(
-                    host=one.address.url,
-                    peer_id=one.peer_id,
-                    age_seconds=one.session.loop.time() - one.registered_at,
-                    round_trip_seconds=one.session.last_rtt,
-                )
+                session_facts(one.session, one.address, one.peer_id, one.registered_at)
                 for one in self._keepers.sessions
             ),
             requests_running=calls.running,
