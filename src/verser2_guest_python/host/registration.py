@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from verser2_guest_python.errors import AuthorizationDeniedError, InvalidRegistrationError, VerserError
+from verser2_guest_python.errors import AuthorizationDeniedError, InvalidRegistrationError
 from verser2_guest_python.host.answers import error_mark
-from verser2_guest_python.host.authorization import IDENTITY_KEY, Applicant, Grant
+from verser2_guest_python.host.authorization import Applicant, Grant
 from verser2_guest_python.host.bodies import read_body
 from verser2_guest_python.host.control import ControlStream
 from verser2_guest_python.host.identity import read_identity
@@ -100,21 +100,10 @@ def _applicant(caller: PeerSession, registration: Registration) -> Applicant:
     )
 
 
-def _deny(caller: PeerSession, stream: Stream, applicant: Applicant, error: VerserError) -> None:
+def _deny(caller: PeerSession, stream: Stream, applicant: Applicant, error: AuthorizationDeniedError) -> None:
     """Refused by policy: the peer is told, and its session ends (protocol.md §2)."""
-    core = caller.core
-    core.answers.send_json(stream, _REFUSED_STATUS, encode_refusal(error), error_mark(error))
-    core.tell(
-        "refused",
-        address=caller.address,
-        peer=applicant.peer_id,
-        role=applicant.role,
-        identity=error.context.get(IDENTITY_KEY, str(applicant.identity)),
-        fingerprint=applicant.identity.fingerprint or None,
-        code=error.code,
-        reason=error.message,
-    )
-    caller.end("its registration was refused")
+    caller.core.answers.send_json(stream, _REFUSED_STATUS, encode_refusal(error), error_mark(error))
+    caller.deny(applicant, error, "its registration was refused")
 
 
 def _admit_guest(caller: PeerSession, stream: Stream, registration: Registration, grant: Grant) -> None:

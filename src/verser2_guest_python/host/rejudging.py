@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from verser2_guest_python.errors import AuthorizationDeniedError
-from verser2_guest_python.host.authorization import IDENTITY_KEY
 from verser2_guest_python.host.peers import Broker, Peer
 
 if TYPE_CHECKING:
@@ -33,17 +32,7 @@ def _judge(core: HostCore, caller: PeerSession, peer: Peer) -> None:
     try:
         grant = core.authorization.admit(applicant)
     except AuthorizationDeniedError as error:
-        core.tell(
-            "refused",
-            address=caller.address,
-            peer=peer.id,
-            role=peer.role,
-            identity=error.context.get(IDENTITY_KEY, str(applicant.identity)),
-            fingerprint=applicant.identity.fingerprint or None,
-            code=error.code,
-            reason=error.message,
-        )
-        caller.end("the policy has changed, and does not let it stay")
+        caller.deny(applicant, error, "the policy has changed, and does not let it stay")
         return
     seen = core.registry.visible_routes(peer.grant)
     peer.grant = grant

@@ -14,12 +14,14 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from verser2_guest_python.errors import (
+    AuthorizationDeniedError,
     DisconnectedTargetError,
     InvalidRegistrationError,
     LeaseTimeoutError,
     VerserError,
     VerserProtocolError,
 )
+from verser2_guest_python.host.authorization import IDENTITY_KEY, Applicant
 from verser2_guest_python.host.events import EventValue
 from verser2_guest_python.host.peers import Broker, Guest, Peer
 from verser2_guest_python.host.registration import register
@@ -76,6 +78,20 @@ class PeerSession:
         self.peer = peer
         if self.core.limits.silence_seconds > 0:
             self._listen()
+
+    def deny(self, applicant: Applicant, error: AuthorizationDeniedError, reason: str) -> None:
+        """The policy has no place for it: tells who watches why, and ends the session."""
+        self.core.tell(
+            "refused",
+            address=self.address,
+            peer=applicant.peer_id,
+            role=applicant.role,
+            identity=error.context.get(IDENTITY_KEY, str(applicant.identity)),
+            fingerprint=applicant.identity.fingerprint or None,
+            code=error.code,
+            reason=error.message,
+        )
+        self.end(reason)
 
     # --- Silence --------------------------------------------------------------------------
 
