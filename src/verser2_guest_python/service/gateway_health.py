@@ -19,8 +19,9 @@ from verser2_guest_python.integrations.gateway import Gateway, GatewayRecord
 from verser2_guest_python.service.guest_health import DISTRIBUTION
 from verser2_guest_python.service.health import Verdict
 from verser2_guest_python.service.loop_lag import LoopLag
-from verser2_guest_python.service.measures import CLASSES, METHODS, OTHER, WEBSOCKET, Histogram, Report
+from verser2_guest_python.service.measures import Histogram, Report
 from verser2_guest_python.service.metric_table import GATEWAY_METRICS, Metric
+from verser2_guest_python.service.request_counts import RequestCounts
 
 _CODES: Final = frozenset(
     {
@@ -62,11 +63,7 @@ class GatewayHealth:
         self._began = time.monotonic()
         self.gateway: Gateway | None = None
         self.draining = False
-        self._requests = 0
-        self._by_class: dict[tuple[str, str], int] = {}
-        self._errors: dict[str, int] = {}
-        self._bytes_in = self._bytes_out = 0
-        self._durations = Histogram(GATEWAY_METRICS["request_duration_seconds"].buckets)
+        self._counts = RequestCounts(GATEWAY_METRICS, _CODES)
         self._first_bytes = Histogram(GATEWAY_METRICS["time_to_first_byte_seconds"].buckets)
         self._lease_waits = Histogram(GATEWAY_METRICS["lease_wait_seconds"].buckets)
         self._late = Histogram(GATEWAY_METRICS["event_loop_lag_seconds"].buckets)
@@ -78,18 +75,17 @@ class GatewayHealth:
 
     def __call__(self, record: GatewayRecord) -> None:
         """Counts a request or WebSocket that is over."""
-        method = WEBSOCKET if record.websocket else record.method if record.method in METHODS else OTHER
-        key = (method, CLASSES[record.status // 100])
-        self._requests += 1
-        self._by_class[key] = self._by_class.get(key, 0) + 1
-        if record.code:
-            code = record.code if record.code in _CODES else OTHER
-            self._errors[code] = self._errors.get(code, 0) + 1
-        self._bytes_in += record.bytes_in
-        self._bytes_out += record.bytes_out
+        self._counts.add(
+            record.method,
+            record.status,
+            record.code,
+            websocket=record.websocket,
+            bytes_in=record.bytes_in,
+            bytes_out=record.bytes_out,
+            seconds=record.duration_ms / 1_000,
+        )
         if record.websocket:
             return
-        self._durations.add(record.duration_ms / 1_000)
         if record.first_byte_ms is not None:
             self._first_bytes.add(record.first_byte_ms / 1_000)
         if record.lease_wait_ms is not None:
@@ -115,7 +111,7 @@ class GatewayHealth:
             "uptime_seconds": round(time.monotonic() - self._began, 3),
             "broker_id": self._broker.broker_id,
             "requests": {
-                "total": self._requests,
+                "total": self._counts.total,
                 "in_flight": self._in_flight,
                 "queued": self._queued(facts),
             },
@@ -134,18 +130,12 @@ class GatewayHealth:
             pings.append(([session.host], session.round_trip_seconds))
         report: Report = {
             "info": [([self._version, self._broker.broker_id], 1)],
-            "requests_total": [
-                ([method, status], count) for (method, status), count in self._by_class.items()
-            ],
-            "errors_total": [([code], count) for code, count in self._errors.items()],
-            "request_duration_seconds": [([], self._durations.value())],
+            **self._counts.report(),
             "time_to_first_byte_seconds": [([], self._first_bytes.value())],
             "lease_wait_seconds": [([], self._lease_waits.value())],
             "requests_in_flight": [([], self._in_flight)],
             "requests_queued": [([], self._queued(facts))],
             "websockets_open": [([], self._websockets)],
-            "request_bytes_total": [([], self._bytes_in)],
-            "response_bytes_total": [([], self._bytes_out)],
             "connected": [([], int(session is not None))],
             "session_age_seconds": [*ages],
             "ping_round_trip_seconds": [*pings],

@@ -19,8 +19,9 @@ from verser2_guest_python.host.host import VerserHost
 from verser2_guest_python.service.guest_health import DISTRIBUTION
 from verser2_guest_python.service.health import Verdict
 from verser2_guest_python.service.loop_lag import LoopLag
-from verser2_guest_python.service.measures import CLASSES, METHODS, OTHER, Histogram, Report
+from verser2_guest_python.service.measures import WEBSOCKET, Histogram, Report
 from verser2_guest_python.service.metric_table import HOST_METRICS, Metric
+from verser2_guest_python.service.request_counts import RequestCounts
 
 _CODES: Final = frozenset(
     {
@@ -59,11 +60,7 @@ class HostHealth:
         self._version = version(DISTRIBUTION)
         self._began = time.monotonic()
         self.state = HostState.STARTING
-        self._requests = 0
-        self._by_class: dict[tuple[str, str], int] = {}
-        self._errors: dict[str, int] = {}
-        self._bytes_in = self._bytes_out = 0
-        self._durations = Histogram(HOST_METRICS["request_duration_seconds"].buckets)
+        self._counts = RequestCounts(HOST_METRICS, _CODES)
         self._waits = Histogram(HOST_METRICS["lease_wait_seconds"].buckets)
         self._late = Histogram(HOST_METRICS["event_loop_lag_seconds"].buckets)
         self._lag = LoopLag(self._late.add)
@@ -74,18 +71,16 @@ class HostHealth:
 
     def __call__(self, record: RequestRecord) -> None:
         """Counts a request that is over."""
-        method = record.method if record.method in METHODS or record.method == "WEBSOCKET" else OTHER
-        key = (method, CLASSES[(record.status or 0) // 100])
-        self._requests += 1
-        self._by_class[key] = self._by_class.get(key, 0) + 1
-        if record.error is not None:
-            code = record.error if record.error in _CODES else OTHER
-            self._errors[code] = self._errors.get(code, 0) + 1
-        self._bytes_in += record.bytes_in
-        self._bytes_out += record.bytes_out
+        self._counts.add(
+            record.method,
+            record.status or 0,
+            record.error,
+            websocket=record.method == WEBSOCKET,
+            bytes_in=record.bytes_in,
+            bytes_out=record.bytes_out,
+            seconds=record.seconds,
+        )
         self._waits.add(record.queued_seconds)
-        if method != "WEBSOCKET":
-            self._durations.add(record.seconds)
 
     async def live(self) -> Verdict:
         return Verdict(True, "live: the event loop turns")
@@ -103,7 +98,7 @@ class HostHealth:
             "version": self._version,
             "pid": os.getpid(),
             "uptime_seconds": round(time.monotonic() - self._began, 3),
-            "requests": self._requests,
+            "requests": self._counts.total,
             "state": self.state.value,
             **asdict(self._host.get_stats()),
         }
@@ -112,16 +107,10 @@ class HostHealth:
         stats = self._host.get_stats()
         report: Report = {
             "info": [([self._version], 1)],
-            "requests_total": [
-                ([method, status], count) for (method, status), count in self._by_class.items()
-            ],
-            "errors_total": [([code], count) for code, count in self._errors.items()],
-            "request_duration_seconds": [([], self._durations.value())],
+            **self._counts.report(),
             "lease_wait_seconds": [([], self._waits.value())],
             "requests_in_flight": [([], stats.active_requests)],
             "requests_queued": [([], stats.queued_requests)],
-            "request_bytes_total": [([], self._bytes_in)],
-            "response_bytes_total": [([], self._bytes_out)],
             "guests": [([], stats.guests)],
             "sessions": [([], stats.sessions)],
             "leases_idle": [([], stats.idle_leases)],
