@@ -9,10 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.cli.devs import APPS, dev
 from tests.cli.processes import COMMAND, ROOT, Running, environment, fails, run
+from tests.support.collector import Collected, collector
 
 PLAIN = "--no-reload"  # where it makes no difference, one process is quicker
 
@@ -33,6 +35,33 @@ def test_the_printed_line_works_and_a_signal_ends_it(
         assert one.process.stop(number) == 0
         assert "Traceback" not in one.process.transcript()
     fails(2, "--host-url", arguments=("broker", "get", "small.localhost/"), env=state)
+
+
+@pytest.mark.parametrize(("more", "of_host"), [((), "verser2-dev"), ((PLAIN,), "small.localhost")])
+def test_one_trace_from_the_gateway_to_the_app(
+    state: dict[str, str], more: tuple[str, ...], of_host: str
+) -> None:
+    with collector() as found, dev({**state, **found.env}, "--otel", *more) as one:
+        assert one.get("/?token=secret").text == "small"
+        assert (
+            httpx2.get(one.printed("Look inside").split()[-1], timeout=20.0).status_code < 400
+        )  # in no trace
+        assert one.process.stop() == 0
+    spans = {span.span_id: span for span in found.spans}
+    assert len({span.trace_id for span in spans.values()}) == 1, one.process.transcript()
+
+    def described(span: Collected | None) -> str:
+        return "" if span is None else f"{span.kind.removeprefix('SPAN_KIND_')} of {span.service}"
+
+    found_so = {(described(span), described(spans.get(span.parent_id))) for span in spans.values()}
+    assert found_so == {
+        (f"SERVER of {of_host}", ""),  # the gateway
+        (f"CLIENT of {of_host}", f"SERVER of {of_host}"),
+        (f"INTERNAL of {of_host}", f"CLIENT of {of_host}"),
+        (f"INTERNAL of {of_host}", f"INTERNAL of {of_host}"),  # the wait for a lease
+        ("SERVER of small.localhost", f"CLIENT of {of_host}"),
+    }
+    assert all(b"secret" not in body for body in found.bodies)
 
 
 def test_the_domain_can_be_chosen(state: dict[str, str]) -> None:

@@ -3,48 +3,29 @@
 from __future__ import annotations
 
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.util import find_spec
 
 import pytest
 
 from tests.service.conftest import Place, registered
 from tests.service.test_serving_options import closed_port
+from tests.service.test_workers import workers
+from tests.support.collector import collector
 from verser2_guest_python.errors import VerserConfigurationError
 from verser2_guest_python.service import tracing
+from verser2_guest_python.service.dev_tracing import DevTracing
 
 
-@contextmanager
-def collector() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
-    """What OTLP is sent to: its URL, and path and body of what has come."""
-    got: list[tuple[str, bytes]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            got.append((self.path, self.rfile.read(int(self.headers["content-length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *arguments: object) -> None:
-            """Nobody reads it."""
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", got
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-async def test_spans_of_a_guest_arrive_and_its_name_is_theirs(place: Place) -> None:
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [({}, "traced"), ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=shop"}, "shop")],
+)
+async def test_spans_of_a_guest_arrive_and_its_name_is_theirs(
+    place: Place, variables: dict[str, str], name: str
+) -> None:
     with (
-        collector() as (url, got),
-        place.guest("traced", "--otel", OTEL_EXPORTER_OTLP_ENDPOINT=url) as process,
+        collector() as found,
+        place.guest("traced", "--otel", **found.env, **variables) as process,
     ):
         await registered(process, "traced")
         async with place.broker() as broker:
@@ -52,10 +33,24 @@ async def test_spans_of_a_guest_arrive_and_its_name_is_theirs(place: Place) -> N
             await (await broker.get("http://traced.test/?0")).read()
         process.send(signal.SIGTERM)
         assert process.wait() == 0, process.transcript()
-        sent = b"".join(body for path, body in got if path == "/v1/traces")
-        assert b"traced.test" in sent
-        assert b"service.name" in sent
-        assert b"verser.request_id" in sent
+        (span,) = found.spans
+        assert (span.service, span.name, span.kind) == (name, "GET", "SPAN_KIND_SERVER")
+        assert span.attributes["server.address"] == "traced.test"
+        assert span.attributes["verser.request_id"]
+
+
+async def test_the_last_spans_of_workers_arrive_when_they_end(place: Place) -> None:
+    with collector() as found:
+        async with workers(place, "--otel", **found.env) as (process, broker):
+            answers = [await broker.get("http://team.test/?0") for _ in range(6)]
+            served = [answer.target_id for answer in answers]
+            for answer in answers:
+                await answer.read()
+            process.send(signal.SIGTERM)  # long before they would have been sent
+            assert process.wait() == 0, process.transcript()
+        assert set(served) == {"team-1", "team-2"}
+        assert sorted(span.attributes["verser.guest_id"] for span in found.spans) == sorted(served)
+        assert {span.service for span in found.spans} == {"team"}
 
 
 async def test_a_collector_that_is_away_does_not_hold_up_the_end(place: Place) -> None:
@@ -76,3 +71,6 @@ def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setattr(tracing, "find_spec", found)
     with pytest.raises(VerserConfigurationError, match=r"pip install 'verser2-guest-python\[otel\]'"):
         tracing.set_up_tracing("a")
+    with pytest.raises(VerserConfigurationError, match=r"pip install 'verser2-guest-python\[otel\]'"):
+        DevTracing(wanted=True)
+    DevTracing(wanted=False)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from verser2_guest_python.errors import VerserError
 from verser2_guest_python.guest.guest import VerserGuest
 from verser2_guest_python.service.dev_stack import DevStack
+from verser2_guest_python.service.dev_tracing import DevTracing
 from verser2_guest_python.service.run_guest import load_app_of
 from verser2_guest_python.service.settings import Settings
 
@@ -18,8 +19,9 @@ from verser2_guest_python.service.settings import Settings
 class AppHere:
     """The app as a Guest in this event loop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tracing: DevTracing) -> None:
         self._settings = settings
+        self._tracing = tracing
         self._guest: VerserGuest | None = None
         self._closing: asyncio.Task[None] | None = None
 
@@ -29,7 +31,9 @@ class AppHere:
         Raises `VerserError` when the app cannot be loaded, or does not start.
         """
         loaded = load_app_of(self._settings.model_copy(update={"debug": True}))
-        guest = self._guest = stack.guest(loaded.app, lifespan=self._settings.lifespan)
+        self._tracing.start(stack.domains[0])
+        app = self._tracing.app(loaded.app)
+        guest = self._guest = stack.guest(app, lifespan=self._settings.lifespan)
         try:
             await guest.connect()
             on_settled()

@@ -33,11 +33,13 @@ from verser2_guest_python.asgi.loading import AppLoadError, load_app
 from verser2_guest_python.errors import VerserError
 from verser2_guest_python.guest.guest import VerserGuest
 from verser2_guest_python.service.dev_stack import dev_guest
+from verser2_guest_python.service.dev_tracing import DevTracing
 from verser2_guest_python.service.event_loop import run_in_loop
 from verser2_guest_python.service.exit_codes import ExitCode, exit_code
 from verser2_guest_python.service.logs import set_up_logs
 from verser2_guest_python.service.serving import Serving
 from verser2_guest_python.service.settings import Settings
+from verser2_guest_python.service.tracing import warm_up_tracing
 from verser2_guest_python.service.worker import Worker
 
 WARM: Final = b"warm"
@@ -148,6 +150,8 @@ def run_dev_child(settings: Settings, worker: Worker) -> int:
     That is 1 for what is wrong with the app, which may be mended, and what `exit_code` says of the rest.
     """
     orders = Orders(worker)
+    if settings.otel:
+        warm_up_tracing()
     place = orders.wait_to_load()
     set_up_logs(settings.log)
     try:
@@ -174,8 +178,10 @@ async def _run(settings: Settings, worker: Worker, orders: Orders, place: Place)
         interface=settings.interface,
     )
     worker.say_imported(name for name in _FRAMEWORKS if _is_installed(name))
+    tracing = DevTracing(wanted=settings.otel)
+    tracing.start(place.domains[0])
     guest = dev_guest(
-        loaded.app,
+        tracing.app(loaded.app),
         lifespan=settings.lifespan,
         guest_id=worker.peer_id,
         host_url=place.host_url,
@@ -188,7 +194,10 @@ async def _run(settings: Settings, worker: Worker, orders: Orders, place: Place)
     serving = Serving(guest, stop_signals=(signal.SIGTERM,))
     may_serve = asyncio.Event()
     orders.attach(may_serve.set, lambda seconds: serving.stop("dev said so", seconds))
-    return await serving.run(_serve(guest, may_serve))
+    try:
+        return await serving.run(_serve(guest, may_serve))
+    finally:
+        tracing.end()
 
 
 def _is_installed(name: str) -> bool:

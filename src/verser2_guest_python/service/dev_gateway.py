@@ -18,6 +18,7 @@ from verser2_guest_python.errors import VerserConfigurationError
 from verser2_guest_python.http2 import why
 from verser2_guest_python.service.dev_log import GATEWAY_BROKER
 from verser2_guest_python.service.dev_stack import DRAIN_SECONDS, DevStack
+from verser2_guest_python.service.dev_tracing import DevTracing
 
 if TYPE_CHECKING:
     from verser2_guest_python.integrations.gateway import GatewayRecord
@@ -86,8 +87,15 @@ class DevGateway:
     inspector_url: str
     port_taken: int | None
 
-    def __init__(self, stack: DevStack, port: int | None, on_done: Callable[[GatewayRecord], None]) -> None:
+    def __init__(
+        self,
+        stack: DevStack,
+        port: int | None,
+        on_done: Callable[[GatewayRecord], None],
+        tracing: DevTracing,
+    ) -> None:
         self._stack = stack
+        self._tracing = tracing
         self._port = port
         self._on_done = on_done
         self._ends = AsyncExitStack()
@@ -105,8 +113,9 @@ class DevGateway:
         async with AsyncExitStack() as ends:
             for one in sockets:
                 ends.callback(one.close)
-            broker = await ends.enter_async_context(self._stack.broker(GATEWAY_BROKER))
-            replays = await ends.enter_async_context(self._stack.broker("inspector"))
+            tracing, stack = self._tracing, self._stack
+            broker = await ends.enter_async_context(tracing.broker(stack.broker(GATEWAY_BROKER)))
+            replays = await ends.enter_async_context(tracing.broker(stack.broker("inspector")))
             inspector = create_inspector(self._stack.host, replays)
             self.inspector_url = inspector.url(f"http://localhost:{port}")
             limits = GatewayLimits(timeout=_PATIENCE_SECONDS)
@@ -119,7 +128,7 @@ class DevGateway:
                 on_done=self._on_done,
             )
             server = GatewayServer(
-                with_inspector(inspector, app),
+                with_inspector(inspector, tracing.app(app)),
                 sockets=sockets,
                 limits=limits,
                 timeout_graceful_shutdown=DRAIN_SECONDS,

@@ -103,6 +103,7 @@ DEV_KEYS: Final = (
     "workers.reload_include",
     "workers.reload_exclude",
     *LOG_KEYS,
+    OTEL_KEY,
     *SOURCE_KEYS,
 )
 HOST_KEYS: Final = (

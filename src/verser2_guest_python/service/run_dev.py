@@ -29,6 +29,7 @@ from verser2_guest_python.service.dev_log import DevLog
 from verser2_guest_python.service.dev_page import PAGE_GUEST_ID, FailurePage
 from verser2_guest_python.service.dev_reload import ReloadingApp
 from verser2_guest_python.service.dev_stack import DRAIN_SECONDS, DevStack, domain_of
+from verser2_guest_python.service.dev_tracing import SERVICE_NAME, DevTracing
 from verser2_guest_python.service.event_loop import run_in_loop
 from verser2_guest_python.service.exit_codes import ExitCode
 from verser2_guest_python.service.logs import Logs, set_up_logs
@@ -83,7 +84,7 @@ def run_dev(
     """
     if os.environ.get(WORKER_ID_VARIABLE) and (worker := Worker.of_this_process()) is not None:
         return run_dev_child(settings, worker)
-    dev = _Dev(settings, options, arguments, show)
+    dev = _Dev(settings, options, arguments, show, DevTracing(wanted=settings.otel))
     with terminal_kept(), dev.logs_flushed():
         if dev.source is None:
             return run_in_loop(dev.run())
@@ -99,6 +100,7 @@ class _Dev:
         options: DevOptions,
         arguments: Sequence[str],
         show: Callable[[DevView], None],
+        tracing: DevTracing,
     ) -> None:
         self._settings = settings
         self._options = options
@@ -116,6 +118,7 @@ class _Dev:
         if can_reload and "reload" not in missing:
             self.source = watched_source(settings)
         self._logs: Logs = set_up_logs(settings.log)
+        self._tracing = tracing
         self._stop = asyncio.Event()
 
     @contextmanager
@@ -152,20 +155,24 @@ class _Dev:
         self._stop.set()
 
     async def _work(self) -> None:
+        tracing = self._tracing
         async with AsyncExitStack() as ends:
+            ends.callback(tracing.end)
             app: AppHere | ReloadingApp
             if self.source is None:
-                app = AppHere(self._settings)
+                app = AppHere(self._settings, tracing)
             else:
+                tracing.start(SERVICE_NAME)
                 app = ReloadingApp(self._command, self.source, self._logs)
                 ends.push_async_callback(app.aclose)
                 await app.prepare()  # it starts while all else does
             stack = await ends.enter_async_context(DevStack(self._domains))
+            tracing.host(stack.host)
             log = DevLog(self._logs, self._settings.log)
             log.watch(stack.host)
             gateway: DevGateway | None = None
             if "gateway" not in self._missing:
-                gateway = DevGateway(stack, self._options.port, log.gateway)
+                gateway = DevGateway(stack, self._options.port, log.gateway, tracing)
                 await ends.enter_async_context(gateway)
             settled = partial(self._settled, stack, gateway)
             work = app.run(stack, settled) if isinstance(app, AppHere) else app.run(*_place(stack), settled)
