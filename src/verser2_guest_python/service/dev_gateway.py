@@ -92,10 +92,10 @@ class DevGateway:
         stack: DevStack,
         port: int | None,
         on_done: Callable[[GatewayRecord], None],
-        tracing: DevTracing,
+        tracing: DevTracing | None = None,
     ) -> None:
         self._stack = stack
-        self._tracing = tracing
+        self._tracing = tracing or DevTracing(wanted=False)
         self._port = port
         self._on_done = on_done
         self._ends = AsyncExitStack()
