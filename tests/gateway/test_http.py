@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 
 import httpx2
@@ -90,6 +91,13 @@ async def test_a_route_that_is_away_is_waited_for(certs: Certificates) -> None:
     ):
         response = await client.get("/")
         assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+        assert re.search(
+            rf"The app behind {PUBLIC} is away: waited [\d.]+ s for it to come back\.", response.text
+        )
+        [record] = await place.recorded(1)
+        assert re.fullmatch(
+            r"Waited [\d.]+ s for a route to come back\. No Guest serves away\.test.*", record.reason
+        )
 
 
 async def test_a_client_of_http_1_0_gets_no_chunks(certs: Certificates) -> None:

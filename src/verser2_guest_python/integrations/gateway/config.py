@@ -5,12 +5,10 @@ Apart from the app because the cycles need it, and the app needs the cycles.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 
 from verser2_guest_python.broker.broker import VerserBroker
 from verser2_guest_python.broker.queue import Queue
-from verser2_guest_python.errors import RequestTimeoutError
 
 from .forwarding import Forwarding
 from .limits import GatewayLimits
@@ -43,22 +41,3 @@ class GatewayConfig:
         if not self.list_routes or refusal.status != 404:
             return None
         return self.names.shown(route.domain for route in self.broker.get_routes())
-
-    async def await_route(self, domain: str) -> float:
-        """Waits for a route that is away, as long as it may; until when that is, as the loop counts."""
-        deadline = asyncio.get_running_loop().time() + self.route_wait
-        if self.route_wait > 0 and not self.broker.has_route(domain, degraded=False):
-            await self.route_returns(domain, deadline)
-        return deadline
-
-    async def route_returns(self, domain: str, deadline: float) -> bool:
-        """Whether there is a route for `domain` before `deadline`; waits for it."""
-        left = deadline - asyncio.get_running_loop().time()
-        if left <= 0:
-            return False
-        try:
-            with self.queue:
-                await self.broker.wait_for_route(domain, timeout=left)
-        except RequestTimeoutError:
-            return False
-        return True

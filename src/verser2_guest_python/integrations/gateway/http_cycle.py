@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Any, Final
+from typing import Final
 
-from verser2_guest_python.asgi.types import Receive, Send
 from verser2_guest_python.broker.response import VerserBrokerResponse
 from verser2_guest_python.errors import MissingGuestError, VerserError
 from verser2_guest_python.wire.headers import HOP_BY_HOP
 
 from .checks import Asked, check_request
 from .client import WHOLE_BODY_BYTES, Client, Clock
-from .config import GatewayConfig
-from .pages import Headers, page
-from .record import CLIENT_GONE, CLIENT_LEFT, CLIENT_STALLED, GatewayRecord
+from .cycle import Cycle
+from .pages import Headers
+from .record import CLIENT_GONE, CLIENT_LEFT
 from .refusal import AnswerCutOff, ClientGone, Refusal, refusal_for, too_late
 
 CHUNK_BYTES: Final = 65_536
@@ -29,18 +28,8 @@ _WITHOUT_BODY: Final = frozenset({204, 304})
 _NOT_PASSED_ON: Final = HOP_BY_HOP | {"date"}
 
 
-class HttpCycle:
+class HttpCycle(Cycle):
     """One request."""
-
-    def __init__(
-        self, config: GatewayConfig, scope: Any, receive: Receive, send: Send, record: GatewayRecord
-    ) -> None:
-        self._config = config
-        self._scope = scope
-        self._receive = receive
-        self._send = send
-        self._record = record
-        self._begun = False  # whether the head of the answer has gone out
 
     async def run(self, refusal: Refusal | None = None) -> None:
         """Answers, whatever happens: with `refusal`, if there is one already.
@@ -61,8 +50,7 @@ class HttpCycle:
     async def _serve(self) -> None:
         config, record = self._config, self._record
         asked = check_request(self._scope, config.limits)
-        domain = record.domain = config.find(asked.authority)
-        headers, record.client = config.forwarding.headers(self._scope, asked.authority)
+        domain, headers = self._look_up(asked)
         async with Client(self._receive, config.limits, has_body=asked.length != 0) as client:
             try:
                 response = await self._fetch(asked, domain, headers, client)
@@ -71,7 +59,7 @@ class HttpCycle:
                 finally:
                     await response.aclose()
             except VerserError as error:
-                raise refusal_for(error, asked.authority) from error
+                raise refusal_for(error, asked.authority, self._waited) from error
             finally:
                 record.bytes_in = client.received
 
@@ -82,7 +70,7 @@ class HttpCycle:
     ) -> VerserBrokerResponse:
         """The head of the answer."""
         config = self._config
-        deadline = await config.await_route(domain)
+        await self._await_route(domain)
         body: bytes | None = None
         if asked.length != 0:
             client.start()
@@ -107,7 +95,7 @@ class HttpCycle:
             except TimeoutError:
                 raise too_late(asked.authority, seconds) from None
             except MissingGuestError:
-                if streams or not await config.route_returns(domain, deadline):
+                if streams or not await self._route_returns(domain):
                     raise
 
     # --- The answer -----------------------------------------------------------------------
@@ -140,26 +128,13 @@ class HttpCycle:
         client.served()
         await self._say({"type": "http.response.body", "body": b""})
 
-    async def _say(self, *messages: dict[str, Any]) -> None:
-        """Sends to the client, which has to read."""
-        self._begun = True
-        try:
-            async with asyncio.timeout(self._config.limits.write_timeout):
-                for message in messages:
-                    await self._send(message)
-        except TimeoutError:
-            self._record.reason, self._record.code = "the client did not read", CLIENT_STALLED
-            raise AnswerCutOff(self._record.reason) from None
-
     async def _refuse(self, refusal: Refusal) -> None:
         record = self._record
-        record.request_id = record.request_id or refusal.request_id
-        record.reason, record.code = refusal.detail or refusal.sentence, refusal.code
+        self._note(refusal)
         if self._begun:
             raise AnswerCutOff(refusal.sentence)
         record.answered(refusal.status)
-        accept = b",".join(value for name, value in self._scope["headers"] if name.lower() == b"accept")
-        headers, body = page(refusal, accept, self._config.listed_names(refusal))
+        headers, body = self._page(refusal)
         record.bytes_out = 0 if self._scope["method"] == "HEAD" else len(body)  # the server leaves it out
         await self._say(
             {"type": "http.response.start", "status": refusal.status, "headers": headers},

@@ -133,14 +133,16 @@ def too_late(name: str, seconds: float) -> Refusal:
     )
 
 
-def refusal_for(error: VerserError, name: str) -> Refusal:
-    """What the client is told when the Broker raised `error` for a name that is known."""
+def refusal_for(error: VerserError, name: str, waited: float = 0.0) -> Refusal:
+    """What the client is told when the Broker raised `error` for a name that is known.
+
+    `waited`: for how many seconds its route was waited for.
+    """
     status, sentence = 502, f"The app behind {name} could not be reached."
     headers: dict[str, str] = {}
     match error:
         case MissingGuestError():
-            status, sentence = 503, f"The app behind {name} is away just now. Try again in a moment."
-            headers = {RETRY_AFTER: str(_AWAY_SECONDS)}
+            return _away(error, name, waited)
         case LeaseTimeoutError():
             status, sentence = 503, f"The app behind {name} is busy. Try again in a moment."
             headers = {RETRY_AFTER: str(_BUSY_SECONDS)}
@@ -162,7 +164,26 @@ def refusal_for(error: VerserError, name: str) -> Refusal:
     )
 
 
-def socket_refusal(error: VerserWebSocketError, name: str, *, has_route: bool) -> Refusal:
+def _away(error: VerserError, name: str, waited: float) -> Refusal:
+    """503: the app is known, and not there; perhaps it was waited for."""
+    sentence, detail = f"The app behind {name} is away just now.", error.message
+    if waited > 0:
+        seconds = f"{round(waited, 2):.3g} s"
+        sentence = f"The app behind {name} is away: waited {seconds} for it to come back."
+        detail = f"Waited {seconds} for a route to come back. {detail}"
+    return Refusal(
+        503,
+        error.code,
+        f"{sentence} Try again in a moment.",
+        detail=detail,
+        request_id=str(error.context.get("requestId", "")),
+        headers={RETRY_AFTER: str(_AWAY_SECONDS)},
+    )
+
+
+def socket_refusal(
+    error: VerserWebSocketError, name: str, *, has_route: bool, waited: float = 0.0
+) -> Refusal:
     """The same for a WebSocket that did not open; `has_route`: some Guest serves the domain.
 
     Deployed Hosts say `missing-guest` of an app that refuses as well (protocol.md §11).
@@ -177,8 +198,7 @@ def socket_refusal(error: VerserWebSocketError, name: str, *, has_route: bool) -
     elif code == MissingGuestError.default_code and has_route and not queued:
         status, sentence = 404, f"The app behind {name} refused the WebSocket."
     elif code == MissingGuestError.default_code:
-        status, sentence = 503, f"The app behind {name} is away just now. Try again in a moment."
-        headers = {RETRY_AFTER: str(_AWAY_SECONDS)}
+        return _away(error, name, waited)
     elif code == VerserTimeoutError.default_code:
         status, sentence = 504, f"The app behind {name} did not answer in time."
     elif queued:

@@ -23,10 +23,11 @@ from verser2_guest_python.wire.names import WS_HEADERS_EXTENSION
 
 from .checks import Asked, check_request
 from .config import GatewayConfig
+from .cycle import Cycle
 from .forwarding import Pairs
-from .pages import Headers, page
-from .record import CLIENT_GONE, CLIENT_LEFT, CLIENT_STALLED, MESSAGE_TOO_LARGE, GatewayRecord
-from .refusal import AnswerCutOff, ClientGone, Refusal, malformed, refusal_for, socket_refusal
+from .pages import Headers
+from .record import CLIENT_GONE, CLIENT_LEFT, MESSAGE_TOO_LARGE, GatewayRecord
+from .refusal import ClientGone, Refusal, malformed, refusal_for, socket_refusal
 
 NORMAL: Final = 1000
 NO_STATUS: Final = 1005
@@ -39,17 +40,13 @@ _OWN: Final = ("sec-websocket-", "x-verser-", "content-")
 _DENIAL: Final = "websocket.http.response"
 
 
-class WebSocketCycle:
+class WebSocketCycle(Cycle):
     """One WebSocket."""
 
     def __init__(
         self, config: GatewayConfig, scope: Any, receive: Receive, send: Send, record: GatewayRecord
     ) -> None:
-        self._config = config
-        self._scope = scope
-        self._receive = receive
-        self._send = send
-        self._record = record
+        super().__init__(config, scope, receive, send, record)
         self._first: asyncio.Future[Message] | None = None  # what the client says before it is accepted
         self._theirs: int | None = None  # the code with which the client closed …
         self._ours: tuple[int, str] | None = None  # … or the gateway, for a reason of its own
@@ -83,8 +80,7 @@ class WebSocketCycle:
             raise malformed("a WebSocket is asked for without a body")
         if not all(is_token(name) for name in self._scope.get("subprotocols", ())):
             raise malformed("it offers a subprotocol that has no proper name")
-        domain = record.domain = config.find(asked.authority)
-        headers, record.client = config.forwarding.headers(self._scope, asked.authority)
+        domain, headers = self._look_up(asked)
         socket = await self._open(asked, domain, headers)
         try:
             record.target_id = socket.target_id
@@ -124,7 +120,7 @@ class WebSocketCycle:
 
     async def _dial(self, asked: Asked, domain: str, headers: Pairs) -> VerserBrokerWebSocket:
         config = self._config
-        await config.await_route(domain)
+        await self._await_route(domain)
         return await config.broker.websocket(
             f"ws://{asked.authority}{asked.path}",
             subprotocols=self._offer(),
@@ -141,10 +137,11 @@ class WebSocketCycle:
     def _refusal(self, error: VerserError, name: str, domain: str) -> Refusal:
         cause = error.__cause__
         if isinstance(cause, VerserError):
-            return refusal_for(cause, name)
+            return refusal_for(cause, name, self._waited)
         if not isinstance(error, VerserWebSocketError):
-            return refusal_for(error, name)
-        return socket_refusal(error, name, has_route=self._config.broker.has_route(domain, degraded=False))
+            return refusal_for(error, name, self._waited)
+        has_route = self._config.broker.has_route(domain, degraded=False)
+        return socket_refusal(error, name, has_route=has_route, waited=self._waited)
 
     # --- Talking --------------------------------------------------------------------------
 
@@ -218,29 +215,22 @@ class WebSocketCycle:
                     record.bytes_out += len(data)
                     await self._say({"type": "websocket.send", "bytes": data})
 
-    async def _say(self, message: Message) -> None:
-        """Sends to the client, which has to read."""
+    async def _say(self, *messages: Message) -> None:
+        """Sends to the client, which has to read, and may have left."""
         try:
-            async with asyncio.timeout(self._config.limits.write_timeout):
-                await self._send(message)
-        except TimeoutError:
-            self._record.reason, self._record.code = "the client did not read", CLIENT_STALLED
-            raise AnswerCutOff(self._record.reason) from None
+            await super()._say(*messages)
         except (OSError, RuntimeError):
             # ASGI WebSocket 2.4: it has left; or the server has closed it for what the client sent
             raise ClientGone from None
 
     async def _refuse(self, refusal: Refusal) -> None:
         """Answers with a page instead of a WebSocket, where the server can; else with 403."""
-        record = self._record
-        record.request_id = record.request_id or refusal.request_id
-        record.reason, record.code = refusal.detail or refusal.sentence, refusal.code
-        record.answered(refusal.status)
+        self._note(refusal)
+        self._record.answered(refusal.status)
         if _DENIAL not in self._scope.get("extensions", {}):
             await self._say({"type": "websocket.close", "code": NORMAL})
             return
-        accept = b",".join(value for name, value in self._scope["headers"] if name.lower() == b"accept")
-        headers, body = page(refusal, accept, self._config.listed_names(refusal))
+        headers, body = self._page(refusal)
         await self._say({"type": f"{_DENIAL}.start", "status": refusal.status, "headers": headers})
         await self._say({"type": f"{_DENIAL}.body", "body": body})
 
