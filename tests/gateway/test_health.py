@@ -121,6 +121,7 @@ async def test_what_clients_were_told_is_counted(certs: Certificates) -> None:
             "bad-request": 1,
         }
         assert found["request_bytes_total",] == 5
+        assert found["websocket_messages_total", "received"] == 1
         assert found["request_duration_seconds_count",] == 5
         assert found["time_to_first_byte_seconds_count",] == 5
         assert found["log_lines_dropped_total",] == 3

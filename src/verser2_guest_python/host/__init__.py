@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from verser2_guest_python.host.authorization import Applicant, Authorization, Grant
 from verser2_guest_python.host.events import HostEvent, RequestRecord
-from verser2_guest_python.host.host import GuestStats, HostStats, VerserHost, create_verser_host
+from verser2_guest_python.host.host import VerserHost, create_verser_host
 from verser2_guest_python.host.identity import Identity
 from verser2_guest_python.host.limits import HostLimits
 from verser2_guest_python.host.observing import (
@@ -47,6 +47,7 @@ from verser2_guest_python.host.observing import (
     Side,
 )
 from verser2_guest_python.host.policy import Permissions, Policy, PolicyEntry
+from verser2_guest_python.host.stats import GuestStats, HostStats
 
 __all__ = [
     "Applicant",

@@ -68,6 +68,11 @@ class Bridge:
         self._writing: asyncio.Task[None] | None = None
         self._started = perf_counter()
 
+    @property
+    def messages(self) -> tuple[int, int]:
+        """Text and binary messages that have passed to the Guest, and to the Broker."""
+        return self._up.messages, self._down.messages
+
     # --- Opening --------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -279,7 +284,7 @@ class Bridge:
         if self._writing is not None:
             self._writing.cancel()
         services = self._services
-        services.bridges.discard(self)
+        services.bridge_closed(self)
         services.closed()
         if services.records:
             services.record(

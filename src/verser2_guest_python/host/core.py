@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 
 from verser2_guest_python.host.answers import Answers
 from verser2_guest_python.host.authorization import Authorization
@@ -69,6 +70,7 @@ class HostCore:
         self._at_most = float("inf")
         self._events = events
         self._sessions: set[PeerSession] = set()
+        self._limits_hit: Counter[str] = Counter()
         self._turned_away = 0
         self._turned_away_told = float("-inf")
 
@@ -76,6 +78,12 @@ class HostCore:
     def sessions(self) -> int:
         """Sessions that are open, registered or not."""
         return len(self._sessions)
+
+    @property
+    def limits_hit(self) -> dict[str, int]:
+        """How often somebody met a limit, by its name."""
+        queued = self.queue_budget.refused
+        return {**self._limits_hit, **({"queued-requests": queued} if queued else {})}
 
     def tell(self, name: str, **fields: EventValue) -> None:
         """An event for those who watch."""
@@ -96,6 +104,7 @@ class HostCore:
     def turned_away(self, address: str, limit: str) -> None:
         """A connection that was closed before it was a session. Told at most once a second."""
         self._turned_away += 1
+        self._limits_hit[limit] += 1
         now = self.exchanges.loop.time()
         if now - self._turned_away_told < _TOLD_EVERY_SECONDS:
             return
@@ -112,6 +121,8 @@ class HostCore:
     def forget(self, caller: PeerSession, error: ConnectionLost) -> None:
         """A session is lost."""
         self._sessions.discard(caller)
+        if error.limit:
+            self._limits_hit[error.limit] += 1
         self.tell(
             "disconnected",
             address=caller.address,

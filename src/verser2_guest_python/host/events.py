@@ -51,6 +51,8 @@ class RequestRecord:
     bytes_out: int
     queued_seconds: float
     seconds: float
+    first_byte_seconds: float | None = None
+    """Until the head of the app's answer was there, waiting for a lease included; None without one."""
 
 
 T = TypeVar("T")

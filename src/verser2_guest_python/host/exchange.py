@@ -49,6 +49,7 @@ class Exchange:
     """One request under way. It keeps itself alive through its streams, its queue entry or its tasks."""
 
     __slots__ = (
+        "_answered_at",
         "_broker",
         "_bytes_out",
         "_domain",
@@ -99,6 +100,7 @@ class Exchange:
         self._bytes_out = 0
         self._started = perf_counter()
         self._sent = self._started
+        self._answered_at: float | None = None
 
     # --- A lease --------------------------------------------------------------------------
 
@@ -216,6 +218,8 @@ class Exchange:
             answer.fields.append((b"date", self._services.answers.date()))
         if self._services.server_timing:
             answer.fields.append(lease_timing(self._sent - self._started))  # behind the app's own
+        if self._services.records:
+            self._answered_at = perf_counter()
         block = self._services.status_block(answer.status)
         self._state = State.ANSWERING
         self._status = answer.status
@@ -417,4 +421,5 @@ class Exchange:
             bytes_out=self._bytes_out,
             queued_seconds=(self._sent if self._lease is not None else now) - self._started,
             seconds=now - self._started,
+            first_byte_seconds=None if self._answered_at is None else self._answered_at - self._started,
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +22,7 @@ from verser2_guest_python.host.identity import load_parser
 from verser2_guest_python.host.limits import HostLimits
 from verser2_guest_python.host.observing import HostObserver, Observation
 from verser2_guest_python.host.policy import PolicyEntry, PolicyFunction
+from verser2_guest_python.host.stats import GuestStats, HostStats
 from verser2_guest_python.http2 import Listener, SessionOptions, listen, why
 from verser2_guest_python.wire.routes import Route
 
@@ -30,32 +31,6 @@ DEFAULT_DEGRADED_TIMEOUT_SECONDS = 5.0
 DEFAULT_CLOSE_TIMEOUT_SECONDS = 30.0
 
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - what a user may give, not what is used
-
-
-@dataclass(frozen=True, slots=True)
-class HostStats:
-    """A look at a running Host; numbers as they are just now."""
-
-    sessions: int
-    guests: int
-    idle_leases: int
-    queued_requests: int
-    active_requests: int
-    """Requests and WebSockets under way."""
-
-
-@dataclass(frozen=True, slots=True)
-class GuestStats:
-    """A look at one Guest that has routes; one that is gone for a moment has no leases.
-
-    `domains` maps each to `active` or `degraded`.
-    """
-
-    id: str
-    domains: dict[str, str]
-    idle_leases: int
-    idle_websocket_leases: int
-    queued_requests: int
 
 
 class _Run:
@@ -277,6 +252,12 @@ class VerserHost:
             idle_leases=sum(guest.pool.idle for guest in guests),
             queued_requests=sum(guest.pool.waiting for guest in guests),
             active_requests=core.exchanges.active,
+            brokers=core.registry.brokers,
+            websockets=len(core.exchanges.bridges),
+            idle_websocket_leases=sum(guest.websockets.idle for guest in guests),
+            messages_to_guests=core.exchanges.messages_to_guests,
+            messages_to_brokers=core.exchanges.messages_to_brokers,
+            limits_hit=core.limits_hit,
         )
 
     def get_guests(self) -> list[GuestStats]:

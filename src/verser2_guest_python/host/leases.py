@@ -29,11 +29,12 @@ class LeaseWaiter(Protocol):
 class QueueBudget:
     """How many requests may wait on the whole Host, and how many bytes their heads may take."""
 
-    __slots__ = ("_bytes_free", "_free")
+    __slots__ = ("_bytes_free", "_free", "refused")
 
     def __init__(self, limit: int, limit_bytes: int) -> None:
         self._free = limit
         self._bytes_free = limit_bytes
+        self.refused = 0  # for want of room, here or with one Guest
 
     def take(self, size: int) -> bool:
         """Makes room for one more with a head of `size` bytes; False where there is none."""
@@ -101,6 +102,7 @@ class LeasePool:
         if seconds <= 0:
             raise self._error(f"Guest {self._guest_id} has no idle lease", seconds)
         if len(self._waiting) >= self._max_waiting or not self._budget.take(size):
+            self._budget.refused += 1
             raise self._error(f"Too many requests wait for a lease of {self._guest_id} already", seconds)
         timer = asyncio.get_running_loop().call_later(seconds, self._expire, waiter, seconds)
         self._waiting[waiter] = (timer, size)

@@ -51,6 +51,11 @@ class Registry:
         """All Guests that are there."""
         return [peer for peer in self._peers.values() if isinstance(peer, Guest)]
 
+    @property
+    def brokers(self) -> int:
+        """How many Brokers there are."""
+        return len(self._brokers)
+
     def add_guest(self, guest: Guest, domains: Iterable[str]) -> None:
         """Registers a Guest; its list of domains replaces what is left of its last session."""
         self._stop_expiry(guest.id)

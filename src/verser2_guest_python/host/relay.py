@@ -49,12 +49,24 @@ class RelayOwner(Protocol):
 class Relay:
     """Passes lines from `source` to `target`; reads no more than it can write (protocol.md §11)."""
 
-    __slots__ = ("_lines", "_owner", "_stopped", "_task", "_tasks", "bytes", "source", "tap", "target")
+    __slots__ = (
+        "_lines",
+        "_owner",
+        "_stopped",
+        "_task",
+        "_tasks",
+        "bytes",
+        "messages",
+        "source",
+        "tap",
+        "target",
+    )
 
     def __init__(self, owner: RelayOwner, tasks: Tasks, source: Stream, target: Stream) -> None:
         self.source = source
         self.target = target
         self.bytes = 0
+        self.messages = 0  # text and binary ones
         self.tap: Callable[[Message], None] | None = None  # is shown each message that may pass
         self._owner = owner
         self._tasks = tasks
@@ -103,7 +115,9 @@ class Relay:
         for index, line in enumerate(lines):
             try:
                 message = decode(line)
-                if type(message) in _CONVERSATION:
+                kind = type(message)
+                if kind in _CONVERSATION:
+                    self.messages += kind is Text or kind is Binary
                     if self.tap is not None:
                         self.tap(message)
                     continue

@@ -44,6 +44,7 @@ class ExchangeServices:
         self.loop = asyncio.get_running_loop()
         self.active = 0
         self.bridges: set[Bridge] = set()
+        self._messages = (0, 0)  # of WebSockets that are over
         self._idle = asyncio.Event()
         self._idle.set()
         self._status_blocks: dict[int, FieldBlock] = {}
@@ -59,6 +60,22 @@ class ExchangeServices:
         self.active -= 1
         if not self.active:
             self._idle.set()
+
+    def bridge_closed(self, bridge: Bridge) -> None:
+        """A WebSocket is over; what passed through it stays counted."""
+        self.bridges.discard(bridge)
+        to_guest, to_broker = bridge.messages
+        self._messages = self._messages[0] + to_guest, self._messages[1] + to_broker
+
+    @property
+    def messages_to_guests(self) -> int:
+        """Text and binary messages of all WebSockets."""
+        return self._messages[0] + sum(bridge.messages[0] for bridge in self.bridges)
+
+    @property
+    def messages_to_brokers(self) -> int:
+        """The same of the other direction."""
+        return self._messages[1] + sum(bridge.messages[1] for bridge in self.bridges)
 
     async def wait_idle(self) -> None:
         """Until none is under way."""
@@ -82,6 +99,7 @@ class ExchangeServices:
         bytes_out: int = 0,
         queued_seconds: float = 0.0,
         seconds: float = 0.0,
+        first_byte_seconds: float | None = None,
     ) -> None:
         """Tells whoever wants to know that a request is over."""
         self.records.tell(
@@ -98,6 +116,7 @@ class ExchangeServices:
                 bytes_out=bytes_out,
                 queued_seconds=queued_seconds,
                 seconds=seconds,
+                first_byte_seconds=first_byte_seconds,
             )
         )
 

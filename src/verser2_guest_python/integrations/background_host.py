@@ -19,7 +19,8 @@ from verser2_guest_python.asgi.types import ASGIApp
 from verser2_guest_python.broker.broker import VerserBroker, create_verser_broker
 from verser2_guest_python.errors import VerserConfigurationError, VerserUsageError
 from verser2_guest_python.guest.guest import VerserGuest, create_verser_guest
-from verser2_guest_python.host.host import HostStats, create_verser_host
+from verser2_guest_python.host.host import create_verser_host
+from verser2_guest_python.host.stats import HostStats
 from verser2_guest_python.wire.routes import Route
 
 from .client_library import NAMES

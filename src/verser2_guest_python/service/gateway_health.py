@@ -64,6 +64,7 @@ class GatewayHealth:
         self.gateway: Gateway | None = None
         self.draining = False
         self._counts = RequestCounts(GATEWAY_METRICS, _CODES)
+        self._messages = {"received": 0, "sent": 0}
         self._first_bytes = Histogram(GATEWAY_METRICS["time_to_first_byte_seconds"].buckets)
         self._lease_waits = Histogram(GATEWAY_METRICS["lease_wait_seconds"].buckets)
         self._late = Histogram(GATEWAY_METRICS["event_loop_lag_seconds"].buckets)
@@ -85,6 +86,8 @@ class GatewayHealth:
             seconds=record.duration_ms / 1_000,
         )
         if record.websocket:
+            self._messages["received"] += record.messages_in
+            self._messages["sent"] += record.messages_out
             return
         if record.first_byte_ms is not None:
             self._first_bytes.add(record.first_byte_ms / 1_000)
@@ -136,6 +139,7 @@ class GatewayHealth:
             "requests_in_flight": [([], self._in_flight)],
             "requests_queued": [([], self._queued(facts))],
             "websockets_open": [([], self._websockets)],
+            "websocket_messages_total": [([way], count) for way, count in self._messages.items()],
             "connected": [([], int(session is not None))],
             "session_age_seconds": [*ages],
             "ping_round_trip_seconds": [*pings],

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from enum import Enum
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from verser2_guest_python.host.events import RequestRecord
 from verser2_guest_python.host.host import VerserHost
 from verser2_guest_python.service.guest_health import DISTRIBUTION
 from verser2_guest_python.service.health import Verdict
+from verser2_guest_python.service.host_counts import HostCounts
 from verser2_guest_python.service.loop_lag import LoopLag
 from verser2_guest_python.service.measures import WEBSOCKET, Histogram, Report
 from verser2_guest_python.service.metric_table import HOST_METRICS, Metric
@@ -47,7 +49,9 @@ class HostState(Enum):
 
 
 class HostHealth:
-    """Watches `host` from now on, in the running loop; `stop` at the end. A listener of requests.
+    """Watches `host` from now on, in the running loop; `stop` at the end.
+
+    `lines_dropped` tells how many lines of log were lost.
 
     Attributes:
         state: to be set by whoever starts and stops the Host.
@@ -55,13 +59,18 @@ class HostHealth:
 
     metrics: Mapping[str, Metric] = HOST_METRICS
 
-    def __init__(self, host: VerserHost) -> None:
+    def __init__(self, host: VerserHost, lines_dropped: Callable[[], int]) -> None:
         self._host = host
+        self._lines_dropped = lines_dropped
         self._version = version(DISTRIBUTION)
         self._began = time.monotonic()
         self.state = HostState.STARTING
         self._counts = RequestCounts(HOST_METRICS, _CODES)
         self._waits = Histogram(HOST_METRICS["lease_wait_seconds"].buckets)
+        self._first_bytes = Histogram(HOST_METRICS["time_to_first_byte_seconds"].buckets)
+        self._peers = HostCounts()
+        host.on_lifecycle(self._peers)
+        host.on_request(self._on_request)
         self._late = Histogram(HOST_METRICS["event_loop_lag_seconds"].buckets)
         self._lag = LoopLag(self._late.add)
 
@@ -69,7 +78,7 @@ class HostHealth:
         """Watches no more."""
         self._lag.stop()
 
-    def __call__(self, record: RequestRecord) -> None:
+    def _on_request(self, record: RequestRecord) -> None:
         """Counts a request that is over."""
         self._counts.add(
             record.method,
@@ -80,7 +89,10 @@ class HostHealth:
             bytes_out=record.bytes_out,
             seconds=record.seconds,
         )
+        self._peers.request(record)
         self._waits.add(record.queued_seconds)
+        if record.first_byte_seconds is not None:
+            self._first_bytes.add(record.first_byte_seconds)
 
     async def live(self) -> Verdict:
         return Verdict(True, "live: the event loop turns")
@@ -104,16 +116,36 @@ class HostHealth:
         }
 
     async def reports(self) -> Mapping[str, Report]:
-        stats = self._host.get_stats()
+        stats, guests = self._host.get_stats(), self._host.get_guests()
+        routes = Counter(state for guest in guests for state in guest.domains.values())
         report: Report = {
             "info": [([self._version], 1)],
             **self._counts.report(),
+            **self._peers.report(),
             "lease_wait_seconds": [([], self._waits.value())],
+            "time_to_first_byte_seconds": [([], self._first_bytes.value())],
             "requests_in_flight": [([], stats.active_requests)],
             "requests_queued": [([], stats.queued_requests)],
-            "guests": [([], stats.guests)],
+            "guest_requests_queued": [
+                ([guest.id], guest.queued_requests) for guest in guests if guest.queued_requests
+            ],
+            "websockets_open": [([], stats.websockets)],
+            "websocket_messages_total": [
+                (["guests"], stats.messages_to_guests),
+                (["brokers"], stats.messages_to_brokers),
+            ],
             "sessions": [([], stats.sessions)],
-            "leases_idle": [([], stats.idle_leases)],
+            "guests": [([], stats.guests)],
+            "brokers": [([], stats.brokers)],
+            "routes": [([state], routes[state]) for state in ("active", "degraded")],
+            "leases": [
+                (["idle"], stats.idle_leases),
+                (["active"], stats.active_requests - stats.queued_requests - stats.websockets),
+            ],
+            "websocket_leases_idle": [([], stats.idle_websocket_leases)],
+            "limits_hit_total": [([limit], count) for limit, count in stats.limits_hit.items()],
+            "draining": [([], int(self.state is HostState.DRAINING))],
             "event_loop_lag_seconds": [([], self._late.value())],
+            "log_lines_dropped_total": [([], self._lines_dropped())],
         }
         return {"": report}

@@ -145,9 +145,8 @@ async def _run(
             trace_host(host)
         health = None
         if settings.health.wanted:
-            health = HostHealth(host)
+            health = HostHealth(host, lambda: logs.sink.dropped)
             stack.callback(health.stop)
-            host.on_request(health)
             await stack.enter_async_context(answering(settings.health, health, logs.events))
         return await _serve(host, given, settings, policy, logs, health)
 

@@ -30,6 +30,7 @@ class GatewayRecord:
         first_byte_ms: Time until the head of the answer was there, waiting for a lease included.
         lease_wait_ms: How long it waited for a lease of that time, where the Host says (`server_timing`).
         bytes_in, bytes_out: Of the bodies, or of the messages.
+        messages_in, messages_out: Of a WebSocket, from the client and to it.
         close_code: How a WebSocket ended.
         reason: Why it did not end well; empty when it did.
         code: The same in a word: a code of protocol.md §8, or one of the gateway's own.
@@ -49,6 +50,8 @@ class GatewayRecord:
     duration_ms: float = 0.0
     bytes_in: int = 0
     bytes_out: int = 0
+    messages_in: int = 0
+    messages_out: int = 0
     close_code: int | None = None
     reason: str = ""
     code: str = ""

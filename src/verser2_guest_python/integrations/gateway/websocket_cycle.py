@@ -187,6 +187,7 @@ class WebSocketCycle(Cycle):
                 else:
                     await _close(socket, code, reason or "")
                 return
+            record.messages_in += 1
             try:
                 if (text := message.get("text")) is not None:
                     record.bytes_in += len(text)
@@ -210,9 +211,11 @@ class WebSocketCycle(Cycle):
                     return code, reason
                 case {"type": "text", "data": str(text)}:
                     record.bytes_out += len(text)
+                    record.messages_out += 1
                     await self._say({"type": "websocket.send", "text": text})
                 case {"type": "binary", "data": bytes(data)}:
                     record.bytes_out += len(data)
+                    record.messages_out += 1
                     await self._say({"type": "websocket.send", "bytes": data})
 
     async def _say(self, *messages: Message) -> None:
