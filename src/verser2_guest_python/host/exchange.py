@@ -108,8 +108,7 @@ class Exchange:
         """Takes an idle lease, or waits for one."""
         self._services.opened()
         self._broker.listener = self._on_broker
-        lease = self._pool.take()
-        if lease is not None:
+        if (lease := self._pool.take()) is not None:
             self.lease_came(lease)
             return
         try:
@@ -183,24 +182,22 @@ class Exchange:
 
     def _read_head(self, lease: Stream, data: bytes) -> None:
         """The Guest's envelope, and what came with it."""
-        parser = self._parser
-        request = self._request
         try:
-            head = parser.feed(data)
+            head = self._parser.feed(data)
             if head is None:
                 if lease.ended:
                     self._fail(
                         StreamFailureError("The Guest ended the lease in the middle of its answer's head.")
                     )
                 return
-            answer = read_answer(head, request.request_id, request.method)
+            answer = read_answer(head, self._request.request_id, self._request.method)
         except VerserProtocolError as error:
             self._fail(error, ErrorCode.PROTOCOL_ERROR)
             return
         if isinstance(answer, VerserError):
             self._fail(answer)
             return
-        self._answer(lease, answer, parser.rest)
+        self._answer(lease, answer, self._parser.rest)
 
     def _answer(self, lease: Stream, answer: Answer, body: bytes) -> None:
         end = lease.at_end
@@ -218,8 +215,7 @@ class Exchange:
             answer.fields.append((b"date", self._services.answers.date()))
         if self._services.server_timing:
             answer.fields.append(lease_timing(self._sent - self._started))  # behind the app's own
-        if self._services.records:
-            self._answered_at = perf_counter()
+        self._answered_at = perf_counter()
         block = self._services.status_block(answer.status)
         self._state = State.ANSWERING
         self._status = answer.status
@@ -317,8 +313,7 @@ class Exchange:
 
     def _check_lease(self) -> None:
         """A write to the lease failed."""
-        lease = self._lease
-        if self._state is State.DONE or lease is None:
+        if self._state is State.DONE or (lease := self._lease) is None:
             return
         if lease.error is not None:
             self._lease_lost(lease.error)
