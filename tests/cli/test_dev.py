@@ -59,7 +59,7 @@ def test_one_trace_from_the_gateway_to_the_app(
         (f"CLIENT of {of_host}", f"SERVER of {of_host}"),
         (f"INTERNAL of {of_host}", f"CLIENT of {of_host}"),
         (f"INTERNAL of {of_host}", f"INTERNAL of {of_host}"),  # the wait for a lease
-        ("SERVER of small.localhost", f"CLIENT of {of_host}"),
+        ("SERVER of small.localhost", f"INTERNAL of {of_host}"),
     }
     assert all(b"secret" not in body for body in found.bodies)
 

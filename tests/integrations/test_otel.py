@@ -35,8 +35,10 @@ from verser2_guest_python import (
     MissingGuestError,
     RequestTimeoutError,
     VerserWebSocketError,
+    create_verser_broker,
 )
 from verser2_guest_python.integrations.otel import trace_broker
+from verser2_guest_python.integrations.sync import SyncVerserBroker
 from verser2_guest_python.wire.websocket_request import parse_websocket_request
 
 URL = f"http://{DOMAIN}"
@@ -64,7 +66,7 @@ async def test_one_trace_crosses_gateway_broker_host_guest_and_app(certs: Certif
         assert [parent_of(span) for span in (broker, host, guest, waiting, of_app)] == [
             id_of(gateway),
             id_of(broker),
-            id_of(broker),
+            id_of(host),
             id_of(host),
             id_of(guest),
         ]
@@ -151,6 +153,39 @@ async def test_headers_of_a_request_are_its_parent_where_the_caller_is_in_no_tra
         assert "tracestate" not in traces.seen[1]["headers"]  # it was that of the other trace
 
 
+async def test_a_broker_that_knows_nothing_of_traces_is_behind_none(certs: Certificates) -> None:
+    async with tracing(certs, traced_broker=False) as traces:
+        await (await traces.broker.get(URL)).read()
+        await (await traces.broker.websocket(f"ws://{DOMAIN}/")).close()
+        await (await traces.broker.get(URL, headers={"traceparent": PARENT, "baggage": "user=ann"})).read()
+        await traces.all_ended()
+        of_host = [*traces.spans(SpanKind.INTERNAL, "GET"), traces.one(SpanKind.INTERNAL, "WEBSOCKET")]
+        of_guest = [*traces.spans(SpanKind.SERVER, "GET"), traces.one(SpanKind.SERVER, "WEBSOCKET")]
+        assert [parent_of(span) for span in of_guest] == [id_of(span) for span in of_host]
+        assert parent_of(of_host[0]) is parent_of(of_host[2]) is None
+        assert f"{parent_of(of_host[1]):016x}" == PARENT.split("-")[2]
+        assert [seen["baggage"] for seen in traces.seen] == [{}, {}, {"user": "ann"}]
+        assert traces.seen[1]["headers"]["host"] == DOMAIN
+
+
+async def test_a_synchronous_caller_is_the_parent_too(certs: Certificates) -> None:
+    async with tracing(certs) as traces:
+        inner = create_verser_broker(host_url=traces.host.url, broker_id="broker-b", tls_ca_file=certs.ca)
+        trace_broker(inner, tracer_provider=traces.provider)
+        tracer = trace.get_tracer("t", tracer_provider=traces.provider)
+
+        def call() -> int:
+            with SyncVerserBroker(inner) as broker, tracer.start_as_current_span("caller") as caller:
+                broker.wait_for_route(DOMAIN)
+                assert broker.get(URL).read() == b"hello"
+                with broker.websocket(f"ws://{DOMAIN}/"):
+                    return caller.get_span_context().span_id
+
+        caller_id = await asyncio.to_thread(call)
+        await traces.all_ended()
+        assert [parent_of(span) for span in traces.spans(SpanKind.CLIENT)] == [caller_id] * 2
+
+
 async def test_an_answer_that_streams(certs: Certificates) -> None:
     async with tracing(certs) as traces, traces.gateway() as server:
         async with (
@@ -177,8 +212,12 @@ async def test_what_has_no_room_for_a_context_is_sent_without(certs: Certificate
         headers = {"x-long": "a" * 16_200}
         assert await (await traces.broker.get(URL, headers=headers)).read() == b"hello"
         assert "traceparent" not in traces.seen[0]["headers"]
-        await (await traces.broker.websocket(f"ws://{DOMAIN}/", headers=headers)).close()
-        assert "traceparent" not in traces.seen[1]["headers"]
+        for size, kept in ((16_200, True), (62_450, False)):
+            traces.exporter.clear()
+            headers = {"x-long": "a" * size}
+            await (await traces.broker.websocket(f"ws://{DOMAIN}/", headers=headers)).close()
+            await traces.all_ended()
+            assert (parent_of(traces.one(SpanKind.INTERNAL)) is not None) is kept
 
 
 # --- What fails -------------------------------------------------------------------------------
@@ -289,7 +328,9 @@ async def test_a_redirect_has_a_span_for_each_try(certs: Certificates) -> None:
         assert [attributes_of(span)["http.response.status_code"] for span in tries] == [307, 200]
         assert [attributes_of(span)["server.address"] for span in tries] == [DOMAIN, OTHER]
         assert [attributes_of(span).get("http.request.resend_count") for span in tries] == [None, 1]
-        assert [parent_of(span) for span in traces.spans(SpanKind.SERVER)] == [id_of(one) for one in tries]
+        of_host = traces.spans(SpanKind.INTERNAL, "GET")
+        assert [parent_of(span) for span in of_host] == [id_of(one) for one in tries]
+        assert [parent_of(span) for span in traces.spans(SpanKind.SERVER)] == [id_of(one) for one in of_host]
         assert {span.status.status_code for span in tries} == {StatusCode.UNSET}
         assert "secret" not in told(traces)
 
@@ -332,7 +373,7 @@ async def test_a_websocket_is_one_trace_from_gateway_to_app(certs: Certificates)
         broker, host = traces.one(SpanKind.CLIENT), traces.one(SpanKind.INTERNAL)
         assert trace_ids(traces) == {TRACE_ID}
         parents = [parent_of(span) for span in (broker, host, guest)]
-        assert parents == [id_of(gateway), id_of(broker), id_of(broker)]
+        assert parents == [id_of(gateway), id_of(broker), id_of(host)]
         assert traces.seen[0]["baggage"] == {"user": "ann"}
         for span in (gateway, broker, host, guest):
             attributes = attributes_of(span)

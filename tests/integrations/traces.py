@@ -143,7 +143,12 @@ class Traces:
 
 @asynccontextmanager
 async def tracing(
-    certs: Certificates, *, guest: dict[str, Any] | None = None, app: Any = None, **host_options: Any
+    certs: Certificates,
+    *,
+    guest: dict[str, Any] | None = None,
+    app: Any = None,
+    traced_broker: bool = True,
+    **host_options: Any,
 ) -> AsyncIterator[Traces]:
     """All of it; `app` instead of the one of `Traces`."""
     exporter, counter, provider = InMemorySpanExporter(), Counter(), TracerProvider()
@@ -167,7 +172,8 @@ async def tracing(
         traces.broker = create_verser_broker(
             host_url=host.url, broker_id="broker-a", tls_ca_file=certs.ca, timeout=30.0
         )
-        trace_broker(traces.broker, tracer_provider=provider)
+        if traced_broker:
+            trace_broker(traces.broker, tracer_provider=provider)
         async with serving, traces.broker:
             await traces.broker.wait_for_route(DOMAIN)
             yield traces

@@ -71,6 +71,8 @@ class Forwarder:
         if watch is None:
             Exchange(services, stream, guest.pool, request, route.domain, head).start(wait)
         else:
+            if told := watch.told:
+                head = self._told(broker, request, route, told, head)
             ObservedExchange(watch, services, stream, guest.pool, request, route.domain, head).start(wait)
 
     def target(self, broker: Broker, request: BrokerRequest) -> tuple[Guest, Route]:
@@ -124,6 +126,15 @@ class Forwarder:
                 request.request_id, broker.id, request.target_id, request.method, request.path, headers
             )
         )
+
+    def _told(
+        self, broker: Broker, request: BrokerRequest, route: Route, told: dict[str, str], head: bytes
+    ) -> bytes:
+        """The request envelope with what an observer has to tell; as it is, where that does not fit."""
+        try:
+            return self._head(broker, replace(request, headers={**request.headers, **told}), route)
+        except RequestHeadTooLargeError:
+            return head
 
     def _refuse(
         self, stream: Stream, error: VerserError, request: BrokerRequest | None, fields: Fields

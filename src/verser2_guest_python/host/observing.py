@@ -57,7 +57,11 @@ class ExchangeEnd:
 
 
 class ExchangeObserver(Protocol):
-    """Watches one request. All is called from the event loop as it happens, and must be quick."""
+    """Watches one request. All is called from the event loop as it happens, and must be quick.
+
+    One that also has `told`, a mapping of header fields, has the Guest told these too, where they fit: the
+    context of a trace.
+    """
 
     def leased(self) -> None:
         """It has a lease: the Guest is being asked."""
@@ -135,6 +139,14 @@ class Watch:
 
     def __init__(self, observers: Sequence[ExchangeObserver]) -> None:
         self._observers = tuple(observers)
+
+    @property
+    def told(self) -> dict[str, str]:
+        """Header fields that the Guest is to be told beside those of the Broker."""
+        fields: dict[str, str] = {}
+        for observer in self._observers:
+            fields.update(getattr(observer, "told", {}))
+        return fields
 
     def leased(self) -> None:
         self._tell("leased")

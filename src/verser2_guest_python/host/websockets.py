@@ -63,12 +63,16 @@ class WebSocketForwarder:
             if watch is not None:
                 watch.ended(ExchangeEnd(ERROR_STATUS, error.code, 0, 0, error.message))
             return
-        headers = None if asked.headers is None else forwarded_headers(asked.headers, route.domain)
-        opening = Open(route.domain, asked.path, asked.protocol, headers)
+        headers = asked.headers
         watch = None
         if self._services.observation.observers:
             start = start_of(known, route.domain, websocket=True, protocol=asked.protocol)
             watch = self._services.observation.begin(start)
+            if watch is not None and (told := watch.told):
+                headers = {**(headers or {}), **told}
+        if headers is not None:
+            headers = forwarded_headers(headers, route.domain)
+        opening = Open(route.domain, asked.path, asked.protocol, headers)
         if watch is None:
             Bridge(self._services, stream, lease, known, opening).start()
         else:

@@ -41,11 +41,12 @@ from verser2_guest_python.integrations.otel.common import (
     write_into,
 )
 from verser2_guest_python.wire.json_text import dump_ascii
-from verser2_guest_python.wire.limits import MAX_HEAD_BYTES
+from verser2_guest_python.wire.limits import MAX_BROKER_HEADER_BLOCK_BYTES, MAX_HEAD_BYTES
 
 _CLIENT_ERROR: Final = 400
 _HTTP_PORT: Final = 80
 _ENVELOPE_BYTES: Final = 512  # what a Host needs in a request head beside path and headers
+_OTHER_FIELDS_BYTES: Final = 2_048  # those of a WebSocket's stream beside the headers
 
 
 def trace_broker(broker: VerserBroker, *, tracer_provider: TracerProvider | None = None) -> None:
@@ -200,7 +201,8 @@ def _told(request: Request) -> Request:
     headers: dict[str, str] = loads(request.head)
     write_into(headers)
     head = dump_ascii(headers).encode("ascii")
-    return replace(request, head=head) if _has_room(head, request.target) else request
+    size = len(head) + len(request.target.path)
+    return replace(request, head=head) if size <= MAX_HEAD_BYTES - _ENVELOPE_BYTES else request
 
 
 def _told_to_websocket(wish: WebSocketWish) -> WebSocketWish:
@@ -209,8 +211,7 @@ def _told_to_websocket(wish: WebSocketWish) -> WebSocketWish:
     write_into(context)
     headers = {name: value for name, value in wish.headers.items() if name != "tracestate"}
     head = dump_ascii({**headers, **context}).encode("ascii")
-    return replace(wish, headers=headers, context=context) if _has_room(head, wish.target) else wish
-
-
-def _has_room(head: bytes, target: Target) -> bool:
-    return len(head) + len(target.path) <= MAX_HEAD_BYTES - _ENVELOPE_BYTES
+    size = len(head) + len(wish.target.path) + len(wish.offer)
+    if size > MAX_BROKER_HEADER_BLOCK_BYTES - _OTHER_FIELDS_BYTES:
+        return wish
+    return replace(wish, headers=headers, context=context)

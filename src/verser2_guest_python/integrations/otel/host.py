@@ -1,7 +1,7 @@
 """A Host's spans: each request and WebSocket that it carries, and within it the wait for a lease.
 
-Apart from the other roles because a Host is only watched: what passes through it stays as it is, so that its
-span stands beside the Guest's, under the Broker's.
+Apart from the other roles because a Host is only watched: its spans begin and end with what it tells. They
+are the parents of the Guests' spans, also where a Broker knows nothing of traces.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from time import time_ns
 from typing import Final
 
-from opentelemetry import trace
+from opentelemetry import propagate, trace
 from opentelemetry.trace import SpanKind, Tracer, TracerProvider
 
 from verser2_guest_python.errors import DisconnectedTargetError, LeaseTimeoutError
@@ -67,13 +67,16 @@ class _TracedExchange:
         attributes["verser.target_id"] = start.target_id
         attributes["verser.route_domain"] = start.domain or ""
         self._began = time_ns()
+        parent = parent_in(start.headers)
         self._span = tracer.start_span(
             name,
-            context=parent_in(start.headers),
+            context=parent,
             kind=SpanKind.INTERNAL,
             attributes=attributes,
             start_time=self._began,
         )
+        self.told: dict[str, str] = {}
+        propagate.inject(self.told, trace.set_span_in_context(self._span, parent))
         self._tracer = tracer
         self._target = start.path
         self._answered = False
