@@ -17,6 +17,7 @@ from verser2_guest_python.wire.names import REGISTER_PATH
 
 MAX_DOMAINS: Final = 1_000
 UNKNOWN: Final = "unknown"
+_REFUSALS: Final = ("authorization-denied", "invalid-registration")
 NOBODY: Final = "none"
 _REGISTER: Final = REGISTER_PATH.decode()
 
@@ -28,7 +29,8 @@ class HostCounts:
         self._domains: set[str] = set()
         self._by_domain: Counter[tuple[str, str]] = Counter()
         self._registrations: Counter[str] = Counter()
-        self._refused: Counter[str] = Counter()
+        # There from the start: an increase from nothing to 1 is none for Prometheus
+        self._refused = Counter(dict.fromkeys(_REFUSALS, 0))
         self._streams_refused: Counter[str] = Counter()
         self._ended: Counter[str] = Counter()
         self._handshakes_failed = 0

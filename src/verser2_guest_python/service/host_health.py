@@ -38,6 +38,8 @@ _CODES: Final = frozenset(
         "websocket-negotiation-failed",
     }
 )
+_LIMITS: Final = ("connections", "handshakes", "queued-requests", "sessions")
+"""Those that are there from the start: an increase from nothing to 1 is none for Prometheus."""
 
 
 class HostState(Enum):
@@ -117,6 +119,7 @@ class HostHealth:
 
     async def reports(self) -> Mapping[str, Report]:
         stats, guests = self._host.get_stats(), self._host.get_guests()
+        limits_hit = {**dict.fromkeys(_LIMITS, 0), **stats.limits_hit}
         routes = Counter(state for guest in guests for state in guest.domains.values())
         report: Report = {
             "info": [([self._version], 1)],
@@ -143,7 +146,7 @@ class HostHealth:
                 (["active"], stats.active_requests - stats.queued_requests - stats.websockets),
             ],
             "websocket_leases_idle": [([], stats.idle_websocket_leases)],
-            "limits_hit_total": [([limit], count) for limit, count in stats.limits_hit.items()],
+            "limits_hit_total": [([limit], count) for limit, count in limits_hit.items()],
             "draining": [([], int(self.state is HostState.DRAINING))],
             "event_loop_lag_seconds": [([], self._late.value())],
             "log_lines_dropped_total": [([], self._lines_dropped())],

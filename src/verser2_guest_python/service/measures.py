@@ -142,6 +142,7 @@ class GuestMeasures:
                 (["received"], self._websocket_bytes_in),
                 (["sent"], self._websocket_bytes_out),
             ],
+            "registered": [([], int(bool(hosts)))],
             "sessions": [([host], hosts.count(host)) for host in dict.fromkeys(hosts)],
             "session_age_seconds": [([host], age) for host, age in ages.items()],
             "ping_round_trip_seconds": [([host], seconds) for host, seconds in pings.items()],

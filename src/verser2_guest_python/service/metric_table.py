@@ -109,6 +109,7 @@ _TABLE: Final = (
         "Bytes of these messages, of WebSockets that are over.",
         ("direction",),
     ),
+    Metric("registered", Kind.GAUGE, "1 while it is registered at a Host, else 0.", is_highest=True),
     Metric("sessions", Kind.GAUGE, "Registered sessions that requests come on.", ("host",)),
     Metric(
         "session_age_seconds",
