@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -12,7 +12,7 @@ from tests.host.peers import DOMAIN, WAIT_SECONDS, Broker, Guest, running_host
 from tests.host.test_websockets import Socket, fields_of, websocket, websocket_lease
 from tests.support.certificates import Certificates
 from verser2_guest_python.host import ExchangeEnd, ExchangeStart, Side
-from verser2_guest_python.wire.vws import Accept, Close, Message, Ping, Text
+from verser2_guest_python.wire.vws import Accept, Close, Message, Open, Ping, Text
 
 
 class Seen:
@@ -290,6 +290,52 @@ async def test_several_observers_see_the_same_and_each_ends_alone(
             stop()
         await one()
         assert (len(first.all), len(fails.all), len(last.all)) == (1, 2, 3)
+    assert {record.message for record in caplog.records} == {"An observer of the Host failed"}
+
+
+async def test_what_an_observer_has_to_tell_reaches_the_guest(
+    certs: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Telling(Seen):
+        told: ClassVar[Any] = {"x-trace": "1"}
+
+    class Failing(Seen):
+        @property
+        def told(self) -> Any:
+            raise ValueError("no")
+
+    class TooMuch(Seen):
+        told: ClassVar[Any] = {"x-much": "a" * 20_000}
+
+    def watching(kind: type[Seen]) -> Watcher:
+        class Watching(Watcher):
+            def began(self, start: ExchangeStart) -> Seen:
+                self.all.append(kind(start))
+                return self.all[-1]
+
+        return Watching()
+
+    async with running_host(certs) as host, Guest(host, certs) as guest, Broker(host, certs) as broker:
+
+        async def told_of_one() -> dict[str, str]:
+            lease = await guest.lease()
+            stream = broker.request(path="/", headers={"host": DOMAIN, "x-own": "2"})
+            request = await lease.request()
+            await lease.answer(request, 200, {}, b"fine")
+            assert (await broker.answer(stream)).body == b"fine"
+            return request.headers
+
+        stop_telling = host.observe(watching(Telling))
+        host.observe(watching(Failing))
+        assert await told_of_one() == {"host": DOMAIN, "x-own": "2", "x-trace": "1"}
+        theirs = await websocket_lease(guest)
+        websocket(broker, "/room")
+        opening = await theirs.hear()
+        assert isinstance(opening, Open)
+        assert opening.headers == {"host": DOMAIN, "x-trace": "1"}
+        stop_telling()
+        host.observe(watching(TooMuch))
+        assert await told_of_one() == {"host": DOMAIN, "x-own": "2"}
     assert {record.message for record in caplog.records} == {"An observer of the Host failed"}
 
 

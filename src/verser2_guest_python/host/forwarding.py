@@ -130,10 +130,10 @@ class Forwarder:
     def _told(
         self, broker: Broker, request: BrokerRequest, route: Route, told: dict[str, str], head: bytes
     ) -> bytes:
-        """The request envelope with what an observer has to tell; as it is, where that does not fit."""
+        """The request envelope with what an observer has to tell; as it is, where that cannot be said."""
         try:
             return self._head(broker, replace(request, headers={**request.headers, **told}), route)
-        except RequestHeadTooLargeError:
+        except VerserError:
             return head
 
     def _refuse(

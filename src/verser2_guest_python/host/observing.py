@@ -145,7 +145,11 @@ class Watch:
         """Header fields that the Guest is to be told beside those of the Broker."""
         fields: dict[str, str] = {}
         for observer in self._observers:
-            fields.update(getattr(observer, "told", {}))
+            try:
+                fields.update(getattr(observer, "told", {}))
+            except Exception:
+                _logger.exception("An observer of the Host failed")
+                self._drop(observer)
         return fields
 
     def leased(self) -> None:
@@ -176,5 +180,8 @@ class Watch:
             try:
                 getattr(observer, name)(*values)  # one that has no such method fails like one that raises
             except Exception:
-                self._observers = tuple(one for one in self._observers if one is not observer)
                 _logger.exception("An observer of the Host failed")
+                self._drop(observer)
+
+    def _drop(self, failed: ExchangeObserver) -> None:
+        self._observers = tuple(one for one in self._observers if one is not failed)

@@ -109,7 +109,7 @@ class _Running:
         app: ASGIApp = gateway
         end_tracing = None
         if settings.otel:
-            end_tracing = set_up_tracing(broker.broker_id)
+            end_tracing = set_up_tracing(settings.broker_id or "verser2-gateway")
             from verser2_guest_python.integrations.otel import trace_broker, traced_app
 
             trace_broker(broker)

@@ -75,8 +75,9 @@ class _TracedExchange:
             attributes=attributes,
             start_time=self._began,
         )
-        self.told: dict[str, str] = {}
-        propagate.inject(self.told, trace.set_span_in_context(self._span, parent))
+        told: dict[str, str] = {}
+        propagate.inject(told, trace.set_span_in_context(self._span, parent))
+        self.told = {name: value for name, value in told.items() if start.headers.get(name) != value}
         self._tracer = tracer
         self._target = start.path
         self._answered = False
@@ -88,6 +89,8 @@ class _TracedExchange:
 
     def _waited(self) -> None:
         self._may_wait = False
+        if not self._span.is_recording():
+            return
         now = time_ns()
         self._span.set_attribute("verser.lease_wait_ms", (now - self._began) / _MS_NS)
         within = trace.set_span_in_context(self._span)
