@@ -16,6 +16,7 @@ from tests.cli.processes import run
 from verser2_guest_python.service.environment import shown_variable
 from verser2_guest_python.service.options import (
     BROKER_KEYS,
+    CALL_KEYS,
     DEV_KEYS,
     GATEWAY_KEYS,
     HOST_KEYS,
@@ -59,7 +60,12 @@ def test_help_is_what_was_reviewed(command: str) -> None:
 
 @pytest.mark.parametrize(
     ("command", "keys"),
-    [("serve", SERVE_KEYS), ("dev", DEV_KEYS), ("gateway", GATEWAY_KEYS), ("broker get", BROKER_KEYS)],
+    [
+        ("serve", SERVE_KEYS),
+        ("dev", DEV_KEYS),
+        ("gateway", GATEWAY_KEYS),
+        ("broker get", (*BROKER_KEYS, *CALL_KEYS)),
+    ],
 )
 def test_every_option_has_a_sentence_its_variable_and_its_default(
     command: str, keys: tuple[str, ...]
@@ -75,7 +81,7 @@ def test_every_option_has_a_sentence_its_variable_and_its_default(
 
 
 def test_every_option_is_one_of_some_command() -> None:
-    assert set(OPTIONS) == {*SERVE_KEYS, *DEV_KEYS, *HOST_KEYS, *GATEWAY_KEYS, *BROKER_KEYS}
+    assert set(OPTIONS) == {*SERVE_KEYS, *DEV_KEYS, *HOST_KEYS, *GATEWAY_KEYS, *BROKER_KEYS, *CALL_KEYS}
 
 
 def test_without_a_word_there_is_help() -> None:

@@ -183,7 +183,7 @@ def test_the_examples_of_configurations_name_every_setting() -> None:
         for name, value in uncommented(path).items()
         for inner in (value if isinstance(value, dict) else [""])
     }
-    assert named >= set(setting_keys(Settings)) - SECRETS - TABLES - {"broker_id"}
+    assert named >= set(setting_keys(Settings)) - SECRETS - TABLES
 
 
 def uncommented(path: Path) -> dict[str, Any]:

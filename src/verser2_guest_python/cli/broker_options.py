@@ -22,11 +22,12 @@ from verser2_guest_python.cli.parameters import (
 )
 from verser2_guest_python.errors import VerserError, VerserUsageError
 from verser2_guest_python.service.exit_codes import ExitCode, exit_code
-from verser2_guest_python.service.options import BROKER_KEYS
+from verser2_guest_python.service.options import BROKER_KEYS, CALL_KEYS, OPENING_KEYS
 from verser2_guest_python.service.output_errors import OutputError
 
 if TYPE_CHECKING:
     from verser2_guest_python.service.broker_peer import Peer
+    from verser2_guest_python.service.sources import Sources
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -111,8 +112,8 @@ ROUTE_DOMAIN: Final = option(
     metavar="DOMAIN",
     help="Take the route of this domain, whatever the URL says.",
 )
-WAIT: Final = seconds(
-    "--wait", group=REQUEST, help="Wait so long for a Guest that serves the domain.  [default: do not wait]"
+OPENING_LIMITS: Final = setting_options(
+    OPENING_KEYS, sentences={"broker.timeout": "Time for the WebSocket to open; no limit without it."}
 )
 VERBOSE: Final = switch(
     "-v",
@@ -158,22 +159,10 @@ REQUEST_OPTIONS: Final[tuple[Decorator, ...]] = (
         "--location",
         "location",
         group=REQUEST,
-        help="Follow redirects, 10 at most, to domains that a Guest serves.",
+        help="Follow redirects to domains that a Guest serves.",
     ),
     ROUTE_DOMAIN,
-    WAIT,
-    seconds("--timeout", group=REQUEST, help="Time for all of it, connecting included.  [default: no limit]"),
-    option(
-        "--retry",
-        "retries",
-        group=REQUEST,
-        type=int,
-        callback=_count(0),
-        metavar="N",
-        default=0,
-        help="Try so many times more what failed on the way or was answered 408, 429 or 5xx, where doing "
-        "it twice does no harm.  [default: 0]",
-    ),
+    setting_options(CALL_KEYS),
     switch("-i", "--include", "include", group=ANSWER, help="Show status and headers before the body."),
     switch("-I", "--head", "head_only", group=ANSWER, help="Ask for status and headers alone (HEAD)."),
     option(
@@ -235,20 +224,26 @@ def with_options(*decorators: Decorator) -> Decorator:
     return decorate
 
 
-def peer_of(values: Mapping[str, Any], url: str = "") -> Peer:
-    """Where the settings among `values` lead, for a request to `url`."""
-    from verser2_guest_python.service.broker_peer import resolve_peer
+def sources_of(values: Mapping[str, Any]) -> Sources:
+    """What is said about settings: by those among `values`, and everywhere else."""
     from verser2_guest_python.service.sources import Sources
 
-    return resolve_peer(Sources.of_process(given_settings(values)), _domain_of(url, values))
+    return Sources.of_process(given_settings(values))
 
 
-def _domain_of(url: str, values: Mapping[str, Any]) -> str | None:
+def peer_of(sources: Sources, url: str = "", route_domain: str | None = None) -> Peer:
+    """Where the settings lead, for a request to `url`."""
+    from verser2_guest_python.service.broker_peer import resolve_peer
+
+    return resolve_peer(sources, _domain_of(url, route_domain))
+
+
+def _domain_of(url: str, route_domain: str | None) -> str | None:
     from verser2_guest_python.broker.target import WEBSOCKET_SCHEMES, parse_target
     from verser2_guest_python.service.broker_request import without_user
 
     with suppress(VerserUsageError):  # it is told where the request is made
-        return parse_target(without_user(url)[0], values.get("route_domain"), WEBSOCKET_SCHEMES).domain
+        return parse_target(without_user(url)[0], route_domain, WEBSOCKET_SCHEMES).domain
     return None
 
 

@@ -12,12 +12,14 @@ from verser2_guest_python.cli.broker_options import (
     credentials,
     failures,
     peer_of,
+    sources_of,
     with_options,
 )
 from verser2_guest_python.cli.parameters import GroupedCommand
 
 if TYPE_CHECKING:
     from verser2_guest_python.service.broker_body import RequestBody
+    from verser2_guest_python.service.broker_limits import CallLimits
     from verser2_guest_python.service.broker_notes import Notes
     from verser2_guest_python.service.broker_peer import Peer
     from verser2_guest_python.service.broker_request import Call
@@ -54,22 +56,24 @@ def request(method: str, url: str, **values: Any) -> int:
 def _run(method: str, url: str, values: dict[str, Any]) -> int:
     silent = values["silent"]
     with failures(silent=silent and not values["show_error"]):
+        from verser2_guest_python.service.broker_limits import call_limits
         from verser2_guest_python.service.broker_notes import Notes
 
         if values["head_only"]:
             if method not in ("GET", "HEAD"):
                 raise click.UsageError(f"-I asks for the head alone, which {method} cannot: use it with get.")
             method = "HEAD"
-        peer = peer_of(values, url)
-        call = _call(method, url, values)
+        sources = sources_of(values)
+        peer = peer_of(sources, url, values["route_domain"])
+        call = _call(method, url, values, call_limits(sources))
         notes = Notes(silent=silent, verbose=values["verbose"])
         if values["repeat"] is None:
             return _once(peer, call, notes, values)
         return _load(peer, call, notes, values)
 
 
-def _call(method: str, url: str, values: dict[str, Any]) -> Call:
-    from verser2_guest_python.service.broker_request import MAX_REDIRECTS, Call, headers_of
+def _call(method: str, url: str, values: dict[str, Any], limits: CallLimits) -> Call:
+    from verser2_guest_python.service.broker_request import Call, headers_of
 
     url, user = credentials(values["user"], url)
     body = _body(values)
@@ -79,10 +83,11 @@ def _call(method: str, url: str, values: dict[str, Any]) -> Call:
         headers=headers_of(values["headers"], user=user, body=body, compressed=values["compressed"]),
         body=body,
         route_domain=values["route_domain"],
-        timeout=values["timeout"],
-        wait=values["wait"],
-        retries=values["retries"],
-        redirects=MAX_REDIRECTS if values["location"] else 0,
+        timeout=limits.timeout,
+        wait=limits.wait,
+        lease_timeout=limits.lease_timeout,
+        retries=limits.retry,
+        redirects=limits.max_redirects if values["location"] else 0,
     )
 
 
@@ -124,7 +129,7 @@ def _once(peer: Peer, call: Call, notes: Notes, values: dict[str, Any]) -> int:
 def _load(peer: Peer, call: Call, notes: Notes, values: dict[str, Any]) -> int:
     from verser2_guest_python.service.broker_load import run_load
 
-    names = {"include": "-i", "output": "-o", "raw": "--raw", "location": "-L", "retries": "--retry"}
+    names = {"include": "-i", "output": "-o", "raw": "--raw", "location": "-L", "broker__retry": "--retry"}
     for name, flag in names.items():
         if values[name]:
             raise click.UsageError(f"{flag} does not go with --repeat, which shows no answers.")

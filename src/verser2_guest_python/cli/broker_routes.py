@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from verser2_guest_python.cli.broker_options import ANSWER, VERBOSE, failures, peer_of, switch, with_options
+from verser2_guest_python.cli.broker_options import (
+    ANSWER,
+    VERBOSE,
+    failures,
+    peer_of,
+    sources_of,
+    switch,
+    with_options,
+)
 from verser2_guest_python.cli.parameters import GroupedCommand
 
 
@@ -31,4 +39,4 @@ def routes(*, watch: bool, as_json: bool, verbose: bool, **values: Any) -> int:
         from verser2_guest_python.service.broker_notes import Notes
         from verser2_guest_python.service.broker_routes import run_routes
 
-        return run_routes(peer_of(values), Notes(verbose=verbose), watch=watch, as_json=as_json)
+        return run_routes(peer_of(sources_of(values)), Notes(verbose=verbose), watch=watch, as_json=as_json)

@@ -9,17 +9,18 @@ import click
 from verser2_guest_python.cli.broker_options import (
     ANSWER,
     HEADER,
+    OPENING_LIMITS,
     REQUEST,
     ROUTE_DOMAIN,
     USER,
     VERBOSE,
-    WAIT,
     credentials,
     failures,
     not_negative,
     option,
     peer_of,
     seconds,
+    sources_of,
     switch,
     with_options,
 )
@@ -59,8 +60,7 @@ def _is_number(words: list[str]) -> bool:
     HEADER,
     USER,
     ROUTE_DOMAIN,
-    WAIT,
-    seconds("--timeout", group=REQUEST, help="Time for it to open.  [default: no limit]"),
+    OPENING_LIMITS,
     switch(
         "--binary",
         "binary",
@@ -92,18 +92,24 @@ def ws(url: str, **values: Any) -> int:
     Ends with 0 when it is closed with 1000 or 1001, or by the end of the input.
     """
     with failures():
+        from verser2_guest_python.service.broker_limits import call_limits
         from verser2_guest_python.service.broker_notes import Notes
         from verser2_guest_python.service.broker_request import Call, websocket_headers
         from verser2_guest_python.service.broker_ws import Talk, run_websocket
 
+        sources = sources_of(values)
+        limits = call_limits(sources)
         url, user = credentials(values["user"], url)
         call = Call(
             method="GET",
             url=url,
             headers=websocket_headers(values["headers"], user),
             route_domain=values["route_domain"],
-            timeout=values["timeout"],
-            wait=values["wait"],
+            timeout=limits.timeout,
+            wait=limits.wait,
+            lease_timeout=limits.lease_timeout,
         )
         talk = Talk(values["protocols"], values["binary"], values["ping"], values["linger"])
-        return run_websocket(peer_of(values, url), call, talk, Notes(verbose=values["verbose"]))
+        return run_websocket(
+            peer_of(sources, url, values["route_domain"]), call, talk, Notes(verbose=values["verbose"])
+        )

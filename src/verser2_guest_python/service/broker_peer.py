@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from verser2_guest_python.errors import VerserConfigurationError, VerserUsageError
+from verser2_guest_python.errors import VerserUsageError
+from verser2_guest_python.peer import DEFAULT_CONNECT_TIMEOUT_SECONDS
 from verser2_guest_python.peer.common_name import common_name, common_name_in
+from verser2_guest_python.service.broker_limits import seconds_of
 from verser2_guest_python.service.broker_notes import Notes
 from verser2_guest_python.service.environment import Found, split_list
-from verser2_guest_python.service.options import OPTIONS
 from verser2_guest_python.service.sources import Sources
 from verser2_guest_python.wire.registration import is_peer_id
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from verser2_guest_python.service.dev_runs import DevRun
 
 DEV_ROUTE_WAIT_SECONDS: Final = 30.0
-_MAX_SECONDS: Final = 86_400.0
 _NAMED_DOMAINS: Final = 20
 
 
@@ -123,7 +123,7 @@ def resolve_peer(sources: Sources, domain: str | None = None) -> Peer:
     return Peer(
         host_urls=hosts,
         broker_id=broker_id or made_up_id(files["cert_file"], files["pfx_file"], pfx_password),
-        connect_timeout=_seconds(sources.find("session.connect_timeout")),
+        connect_timeout=seconds_of(sources, "session.connect_timeout") or DEFAULT_CONNECT_TIMEOUT_SECONDS,
         key_password=value("tls.key_password"),
         pfx_password=pfx_password,
         proxy=proxy,
@@ -172,17 +172,3 @@ def _running_dev(domain: str | None) -> DevRun:
             "No Host is named and no `verser2-guest dev` is running: give --host-url, or set VERSER_HOST_URL."
         )
     return run
-
-
-def _seconds(found: Found | None) -> float:
-    if found is None:
-        return float(OPTIONS["session.connect_timeout"].default)
-    try:
-        seconds = float(found.value)
-    except (TypeError, ValueError):
-        seconds = -1.0
-    if not 0 < seconds <= _MAX_SECONDS:
-        raise (VerserConfigurationError if found.file else VerserUsageError)(
-            f"The value {str(found.value)!r} of {found.place} does not fit: it should be seconds above 0."
-        )
-    return seconds

@@ -16,7 +16,6 @@ from verser2_guest_python.service.broker_body import RequestBody
 from verser2_guest_python.wire.headers import join_request_headers
 
 USER_AGENT: Final = "verser2-guest"
-MAX_REDIRECTS: Final = 10
 
 Header = tuple[str, str]
 
@@ -32,6 +31,7 @@ class Call:
     route_domain: str | None = None
     timeout: float | None = None
     wait: float | None = None
+    lease_timeout: float | None = None
     retries: int = 0
     redirects: int = 0
 

@@ -175,6 +175,7 @@ class Sender:
                 headers=headers,
                 body=content,
                 route_domain=call.route_domain,
+                lease_timeout=call.lease_timeout,
                 retries=0,
                 max_redirects=0,
             )

@@ -83,6 +83,7 @@ async def _open(broker: VerserBroker, call: Call, talk: Talk) -> VerserBrokerWeb
             headers=call.headers or None,
             route_domain=call.route_domain,
             timeout=call.timeout,
+            lease_timeout=call.lease_timeout,
         )
     except VerserWebSocketError as error:
         raise _plain(error, broker) from None

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from verser2_guest_python.service.broker_options import BROKER_OPTIONS
 from verser2_guest_python.service.gateway_options import GATEWAY_OPTIONS
 from verser2_guest_python.service.health_options import HEALTH_OPTIONS
 from verser2_guest_python.service.host_options import HOST_OPTIONS
@@ -28,6 +29,7 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             *HEALTH_OPTIONS,
             *HOST_OPTIONS,
             *GATEWAY_OPTIONS,
+            *BROKER_OPTIONS,
             *SOURCE_OPTIONS,
         )
     }
@@ -132,6 +134,10 @@ HOST_KEYS: Final = (
     *SOURCE_KEYS,
 )
 ASK_HEALTH_KEYS: Final = (*HEALTH_KEYS, *SOURCE_KEYS)
+CALL_KEYS: Final = tuple(option.key for option in BROKER_OPTIONS)
+"""How a request through a Broker is limited."""
+OPENING_KEYS: Final = ("broker.wait", "broker.timeout", "broker.lease_timeout")
+"""The same for a WebSocket."""
 BROKER_KEYS: Final = (
     "host_url",
     "broker_id",
@@ -147,6 +153,7 @@ GATEWAY_KEYS: Final = (
     "broker_id",
     "registration_token",
     *(option.key for option in GATEWAY_OPTIONS),
+    "broker.lease_timeout",
     *TLS_KEYS,
     "tls.reload_interval",
     "session.connect_timeout",

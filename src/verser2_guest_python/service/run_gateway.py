@@ -290,6 +290,7 @@ def make_broker(settings: Settings) -> VerserBroker:
         ping_interval=session.ping_interval,
         ping_timeout=session.ping_timeout,
         reconnect_max_delay=session.reconnect_max_delay,
+        lease_timeout=settings.broker.lease_timeout,
         proxy=plain(session.proxy),
         registration_token=plain(settings.registration_token),
     )

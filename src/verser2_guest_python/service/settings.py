@@ -146,6 +146,16 @@ class HealthSettings(_Group):
         return self.listen is not None or self.socket is not None
 
 
+class BrokerSettings(_Group):
+    """Single calls through a Broker; of a gateway, `lease_timeout`."""
+
+    wait: Annotated[Seconds, Field(gt=0)] | None = _default("broker.wait")
+    timeout: Annotated[Seconds, Field(gt=0)] | None = _default("broker.timeout")
+    lease_timeout: Annotated[Seconds, Field(gt=0)] | None = _default("broker.lease_timeout")
+    retry: Annotated[int, Field(ge=0, le=1_000_000)] = _default("broker.retry")
+    max_redirects: Annotated[int, Field(ge=0, le=1_000_000)] = _default("broker.max_redirects")
+
+
 class GatewaySettings(_Group):
     """The gateway: where it listens, which names it knows, what it takes from clients."""
 
@@ -227,6 +237,7 @@ class Settings(BaseSettings):
     workers: WorkerSettings = WorkerSettings()
     log: LogSettings = LogSettings()
     health: HealthSettings = HealthSettings()
+    broker: BrokerSettings = BrokerSettings()
     gateway: GatewaySettings = GatewaySettings()
     host: HostSettings = HostSettings()
 
