@@ -23,6 +23,7 @@ from tests.support.certificates import Certificates
 from verser2_guest_python.http2 import (
     ConnectionLost,
     ErrorCode,
+    Goaway,
     Session,
     SessionClosing,
     SessionOptions,
@@ -168,14 +169,12 @@ async def test_an_answer_that_came_with_the_end_can_still_be_read(certs: Certifi
 async def test_the_code_of_a_goaway_is_told_when_the_session_ends_with_it(certs: Certificates) -> None:
     """A Host that ends a session says why in its GOAWAY (protocol.md §12.10)."""
     async with client_and_raw(certs) as (session, peer):
-        codes: list[int] = []
-        session.on_goaway = codes.append
         peer.send(h2f.goaway(0, ErrorCode.ENHANCE_YOUR_CALM, b"too many resets"))
         peer.shut_down()
         await session.wait_lost()
         await session.close()
         assert session.lost is not None
-        assert "ENHANCE_YOUR_CALM" in str(session.lost)
+        assert str(session.lost).endswith('and said why: ENHANCE_YOUR_CALM, "too many resets"')
 
 
 async def test_a_peer_that_breaks_http2_gets_goaway_and_an_orderly_end(certs: Certificates) -> None:
@@ -283,12 +282,12 @@ async def test_abort_ends_at_once(certs: Certificates) -> None:
 
 async def test_after_goaway_nothing_new_is_opened_but_the_rest_goes_on(certs: Certificates) -> None:
     async with session_pair(certs) as pair:
-        codes: list[int] = []
-        pair.client.on_goaway = codes.append
+        said: list[Goaway] = []
+        pair.client.on_goaway = said.append
         ours, theirs = await pair.stream()
         pair.server.goaway(ErrorCode.ENHANCE_YOUR_CALM)
         await pair.client.ping()
-        assert codes == [ErrorCode.ENHANCE_YOUR_CALM]
+        assert said == [Goaway(ErrorCode.ENHANCE_YOUR_CALM)]
         assert pair.client.closing
         assert pair.server.closing
         with pytest.raises(SessionClosing):

@@ -10,7 +10,7 @@ from tests.http2 import frames as h2f
 from tests.http2.raw_peer import RawPeer
 from tests.http2.sessions import REQUEST_BLOCK, RESPONSE_BLOCK, assert_idle, client_and_raw, server_and_raw
 from tests.support.certificates import Certificates
-from verser2_guest_python.http2 import ErrorCode, Session, SessionOptions, Stream, StreamReset
+from verser2_guest_python.http2 import ErrorCode, Goaway, Session, SessionOptions, Stream, StreamReset
 
 pytestmark = pytest.mark.limit(3)
 
@@ -434,8 +434,8 @@ async def test_an_unknown_error_code_is_kept_as_a_number(certs: Certificates) ->
 
 async def test_goaway_does_not_end_the_streams_that_are_open(certs: Certificates) -> None:
     async with client_and_raw(certs) as (session, peer):
-        codes: list[int] = []
-        session.on_goaway = codes.append
+        said: list[Goaway] = []
+        session.on_goaway = said.append
         first, second, third = (session.open(REQUEST_BLOCK) for _ in range(3))
         await peer.until(lambda: peer.answer(5).fields)
         peer.send(h2f.goaway(3, 0, b"debug text"))
@@ -452,7 +452,7 @@ async def test_goaway_does_not_end_the_streams_that_are_open(certs: Certificates
             await peer.until(lambda stream=stream: peer.answer(stream.id).ended)
         assert peer.answer(1).data == b"and we, too"
         assert await session.ping() > 0
-        assert codes == [0]
+        assert said == [Goaway(ErrorCode.NO_ERROR, "debug text")]
         assert session.lost is None
         assert_idle(session)
 

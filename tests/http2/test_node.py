@@ -20,6 +20,7 @@ from verser2_guest_python.http2 import (
     ConnectError,
     ErrorCode,
     FieldBlock,
+    Goaway,
     Session,
     SessionClosing,
     SessionOptions,
@@ -173,11 +174,11 @@ async def test_a_node_server_learns_of_our_reset(certs: Certificates) -> None:
 
 async def test_goaway_of_a_node_server(certs: Certificates) -> None:
     async with to_node(certs) as (session, _):
-        codes: list[int] = []
-        session.on_goaway = codes.append
+        said: list[Goaway] = []
+        session.on_goaway = said.append
         stream = ask(session, "/goaway", end=True)
         assert await read_all(stream) == b"still served"
-        assert codes == [0]
+        assert said == [Goaway(ErrorCode.NO_ERROR)]
         with pytest.raises(SessionClosing):
             ask(session, "/echo")
 

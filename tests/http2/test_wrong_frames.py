@@ -102,7 +102,7 @@ async def check(one: MemorySession, wire: bytes, code: ErrorCode) -> None:
     assert isinstance(session.lost, ConnectionLost)
     last = one.written()[-1]
     assert last.kind == h2f.GOAWAY
-    assert int.from_bytes(last.payload[4:], "big") == code
+    assert int.from_bytes(last.payload[4:8], "big") == code
     assert one.transport.closing
     assert all(stream.error is not None for stream in one.opened)
     assert session.unread_bytes == 0
@@ -167,5 +167,5 @@ async def test_far_too_many_streams_end_the_connection() -> None:
     assert len(one.opened) == 2
     await turns()
     assert one.session.lost is not None
-    assert int.from_bytes(one.written()[-1].payload[4:], "big") == ErrorCode.ENHANCE_YOUR_CALM
+    assert int.from_bytes(one.written()[-1].payload[4:8], "big") == ErrorCode.ENHANCE_YOUR_CALM
     await one.session.close()

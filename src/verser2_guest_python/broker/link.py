@@ -145,13 +145,13 @@ class Link:
             self._leave(error.reason)
 
         session.on_lost = lost
-        session.on_goaway = lambda code: self._leave(f"the Host sent GOAWAY ({ErrorCode.name_of(code)})")
+        session.on_goaway = lambda farewell: self._leave(f"the Host sent GOAWAY ({farewell})")
         self.own(asyncio.create_task(self._follow(on_message), name="verser2-broker-control"))
         self.own(asyncio.create_task(self._keep_alive(), name="verser2-broker-ping"))
         if session.lost is not None:
             lost(session.lost)
         elif session.closing:
-            self._leave("the Host sent GOAWAY")
+            self._leave(f"the Host sent GOAWAY ({session.farewell})")
 
     def own(self, task: asyncio.Task[None]) -> None:
         """A task that must be over when the link is."""

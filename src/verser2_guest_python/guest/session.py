@@ -11,7 +11,7 @@ import secrets
 from dataclasses import dataclass
 
 from verser2_guest_python.errors import RevocationFailedError, VerserError
-from verser2_guest_python.http2 import ConnectionLost, ErrorCode, FieldBlock, Http2Error, Session, Stream
+from verser2_guest_python.http2 import ConnectionLost, FieldBlock, Goaway, Http2Error, Session, Stream
 from verser2_guest_python.peer.address import HostAddress
 from verser2_guest_python.peer.dial import converse, exchange, peer_block, verser_error
 from verser2_guest_python.peer.refusal import refused
@@ -299,8 +299,8 @@ class GuestSession:
 
     # --- The end --------------------------------------------------------------------------
 
-    def _on_goaway(self, code: int) -> None:
-        self.give_up(f"the Host sent GOAWAY ({ErrorCode.name_of(code)})", "goaway")
+    def _on_goaway(self, farewell: Goaway) -> None:
+        self.give_up(f"the Host sent GOAWAY ({farewell})", "goaway")
 
     def _on_lost(self, error: ConnectionLost) -> None:
         self.give_up(error.reason, "connection-lost")

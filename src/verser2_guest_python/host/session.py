@@ -64,9 +64,11 @@ class PeerSession:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def end(self, reason: str, code: ErrorCode = ErrorCode.NO_ERROR, limit: str = "") -> None:
-        """Closes the session, with the courtesies of protocol.md §12.8."""
+        """Closes the session, with the courtesies of protocol.md §12.8; its peer is told the reason."""
         self._deadline.cancel()
-        self.core.tasks.spawn(self.session.close(code, reason, limit), "verser host: closing a session")
+        self.core.tasks.spawn(
+            self.session.close(code, reason, limit, tell=True), "verser host: closing a session"
+        )
 
     def exceeded(self, limit: str, reason: str) -> None:
         """Closes the session of a peer that does not keep to a limit."""

@@ -24,6 +24,7 @@ from .errors import (
 )
 from .fields import FieldBlock, Fields
 from .floods import FloodLimits, Pace
+from .goaway import Goaway
 from .options import SessionOptions
 from .ration import Ration
 from .session import Session
@@ -41,6 +42,7 @@ __all__ = [
     "FieldBlock",
     "Fields",
     "FloodLimits",
+    "Goaway",
     "HandshakeFailed",
     "HeadTooLarge",
     "HostUnreachable",

@@ -96,7 +96,7 @@ class Credit:
                 stream.last_read = now  # its time begins with its first bytes, not before
             elif max(stream.last_read, self._withheld_since) <= limit:
                 stream.reset(ErrorCode.CANCEL)
-                self._session.tell(stream)
+                self._session.notices.tell(stream)
         self._plan()
 
     def _streams(self) -> list[Stream]:

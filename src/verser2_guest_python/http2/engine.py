@@ -43,6 +43,7 @@ from .frames import (
     EngineEvents,
     EngineStream,
 )
+from .goaway import write_words
 from .inbound import Inbound
 from .options import DEFAULT_WINDOW_BYTES, MAX_PAYLOAD_BYTES, SessionOptions
 
@@ -132,11 +133,13 @@ class Engine:
         self.h2.ping(opaque)
         self.collect()
 
-    def goaway(self, code: int) -> None:
+    def goaway(self, code: int, words: str = "") -> None:
         """A GOAWAY, after which open streams go on, and no stream of the peer's is begun any more."""
+        debug = write_words(words)
         self.goaway_sent = True
         last = self.h2.highest_inbound_stream_id
-        self.put(HEADER.pack(8 << 8 | GOAWAY, 0, 0) + UINT32.pack(last) + UINT32.pack(code))
+        head = HEADER.pack(8 + len(debug) << 8 | GOAWAY, 0, 0)
+        self.put(head + UINT32.pack(last) + UINT32.pack(code) + debug)
 
     def settings_changed(self) -> None:
         """The peer's SETTINGS are in force; HPACK's table may have another size."""

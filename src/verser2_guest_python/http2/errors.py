@@ -157,10 +157,15 @@ class HeadTooLarge(Http2Error):
 
 
 class StreamReset(Http2Error):
-    """The stream was reset with `code`; `remote` tells whether the other end did it, or this one."""
+    """The stream was reset with `code`; `remote` tells whether the other end did it, or this one.
 
-    def __init__(self, code: int, remote: bool) -> None:
+    `farewell` is what the other end said when it ended the session without taking the stream, else empty.
+    """
+
+    def __init__(self, code: int, remote: bool, farewell: str = "") -> None:
         by = "by the other end" if remote else "here"
-        super().__init__(f"The stream was reset {by} ({ErrorCode.name_of(code)})")
+        said = f": it sent GOAWAY ({farewell})" if farewell else ""
+        super().__init__(f"The stream was reset {by} ({ErrorCode.name_of(code)}){said}")
         self.code = code
         self.remote = remote
+        self.farewell = farewell

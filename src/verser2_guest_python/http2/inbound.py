@@ -1,4 +1,4 @@
-"""Frames that come in: a fast lane for those of every request, h2 itself for all others.
+"""Frames that come in: a fast lane for those of every request; `rare_frames.py` takes all others.
 
 The other half of `engine`. What HTTP/2 forbids ends in `EngineError` here, or in an error of one
 stream where RFC 9113 says so.
@@ -7,7 +7,6 @@ stream where RFC 9113 says so.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .backend import (
@@ -18,40 +17,32 @@ from .backend import (
     HPACKError,
     OversizedHeaderListError,
     ProtocolError,
-    SettingCodes,
-    StreamClosedBy,
     StreamClosedError,
     StreamInputs,
-    events,
     validate_headers,
 )
 from .errors import ErrorCode
 from .fields import BlockDecoder, Fields
 from .frames import (
-    ACK,
-    CONTINUATION,
     DATA,
     END_HEADERS,
     END_STREAM,
-    GOAWAY,
     HEADER,
     HEADERS,
     ID_MASK,
     MAX_FRAME_BYTES,
     MAX_WINDOW,
     PADDED,
-    PING,
     PREFACE_BYTES,
     PRIORITY,
-    RST_STREAM,
-    SETTINGS,
     UINT32,
     WINDOW_UPDATE,
     EngineError,
     EngineStream,
 )
-from .header_block import HeaderBlock, without_priority
+from .header_block import HeaderBlock
 from .options import DEFAULT_WINDOW_BYTES
+from .rare_frames import RareFrames
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -72,13 +63,17 @@ _ILLEGAL_IN_VALUE = re.compile(rb"[\x00\r\n]").search  # RFC 9113 §8.2.1
 _FIELD_BYTES = 32  # beside its name and value (RFC 9113 §10.5.1), which jh2 leaves out
 _COUNTED_TOGETHER = 1_000  # idle frames, see `floods`
 _SMALL_BYTES = 256  # a late DATA frame of less is no use to anybody
-# What an idle frame costs, beside an empty DATA frame
-_RARE_WEIGHT = 4
-_LATE_FIELDS_WEIGHT = 10
+_LATE_FIELDS_WEIGHT = 10  # what they cost, beside an empty DATA frame
 
 
 class Inbound:
-    """Parses what the peer sends, and keeps h2's state in step."""
+    """Parses what the peer sends, and keeps h2's state in step.
+
+    Attributes:
+        block: A header block that is not whole yet: nothing else may come before its end.
+        idle_frames: What came and moved nothing, to be counted; see `floods`.
+        settings_acknowledged: The peer knows our SETTINGS.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -88,10 +83,11 @@ class Inbound:
         self._live = engine.live
         self._is_client = engine.is_client
         self._buffer = b""
-        self._block: HeaderBlock | None = None  # that is not whole yet
-        self._settings_acknowledged = False
+        self.block: HeaderBlock | None = None
+        self.settings_acknowledged = False
         self._preface_seen = engine.is_client
-        self._idle_frames = 0
+        self.idle_frames = 0
+        self._rare = RareFrames(self, engine)
         self._decoder = BlockDecoder(engine.h2.decoder)
         self._validation = _RESPONSE if engine.is_client else _REQUEST
         self._peer_parity = AllowedStreamIDs.EVEN if engine.is_client else AllowedStreamIDs.ODD
@@ -101,7 +97,7 @@ class Inbound:
         try:
             self._feed(data)
         except EngineError as error:
-            self._engine.goaway(error.code)
+            self._engine.goaway(error.code, error.reason if error.limit else "")
             raise
         except H2Error as error:
             code = int(getattr(error, "error_code", ErrorCode.PROTOCOL_ERROR))
@@ -133,34 +129,32 @@ class Inbound:
             if stop > end:
                 break
             stream_id &= ID_MASK
-            if self._block is not None:
-                self._continuation(self._block, data[start:stop], kind, flags, stream_id)
+            if self.block is not None:
+                self._rare.continuation(self.block, data[start:stop], kind, flags, stream_id)
             elif kind == DATA and not flags & PADDED:
                 stream = live.get(stream_id)
                 if stream is None:
-                    self._late_data(stream_id, size)
+                    self.late_data(stream_id, size)
                 else:
-                    self._data(stream, data[start:stop], size, flags & END_STREAM)
+                    self.data(stream, data[start:stop], size, flags & END_STREAM)
             elif kind == HEADERS and flags & (END_HEADERS | PADDED | PRIORITY) == END_HEADERS:
-                self._headers(data[start:stop], stream_id, bool(flags & END_STREAM))
+                self.headers(data[start:stop], stream_id, bool(flags & END_STREAM))
             elif kind == WINDOW_UPDATE and size == 4:
                 self._window_update(UINT32.unpack_from(data, start)[0] & ID_MASK, stream_id)
-            elif kind == GOAWAY and size >= 8 and stream_id == 0:
-                last, code = UINT32.unpack_from(data, start)[0], UINT32.unpack_from(data, start + 4)[0]
-                self._idle_frames += 1
-                self._events.goaway_received(last & ID_MASK, code)
             else:
-                self._rare(data[position:stop], kind, flags, stream_id)
+                self._rare.take(data[position:stop], kind, flags, stream_id)
             position = stop
         self._buffer = data[position:] if position < end else b""
-        if self._idle_frames >= _COUNTED_TOGETHER:
-            count, self._idle_frames = self._idle_frames, 0
+        if self.idle_frames >= _COUNTED_TOGETHER:
+            count, self.idle_frames = self.idle_frames, 0
             self._events.costly("idle_frames", count)
 
-    def _is_idle(self, stream_id: int) -> bool:
+    def is_idle(self, stream_id: int) -> bool:
+        """Whether nobody has opened that stream yet."""
         return stream_id == 0 or stream_id % 2 == 0 or stream_id > self._engine.highest_id
 
-    def _data(self, stream: EngineStream, data: bytes, size: int, end: int) -> None:
+    def data(self, stream: EngineStream, data: bytes, size: int, end: int) -> None:
+        """DATA without its padding; `size` is what it takes of the windows."""
         h2_stream = stream.h2
         self._consume_connection_window(size)
         window = h2_stream._inbound_window_manager
@@ -182,7 +176,7 @@ class Inbound:
             self._engine.release_if_closed(stream)
         else:
             if not data:
-                self._idle_frames += 1
+                self.idle_frames += 1
             stream.on_data(data, size, False)
 
     def _broken(self, stream: EngineStream, code: int) -> None:
@@ -192,16 +186,16 @@ class Inbound:
 
     def _overdraft(self) -> int:
         """A peer that has not seen our SETTINGS yet may use the default window (RFC 9113 §6.9.3)."""
-        if self._settings_acknowledged:
+        if self.settings_acknowledged:
             return 0
         return self._options.stream_window_bytes - DEFAULT_WINDOW_BYTES
 
-    def _late_data(self, stream_id: int, size: int) -> None:
+    def late_data(self, stream_id: int, size: int) -> None:
         """DATA for a stream that is closed already (RFC 9113 §5.1): it only counts for the window."""
-        if self._is_idle(stream_id):
+        if self.is_idle(stream_id):
             raise EngineError(ErrorCode.PROTOCOL_ERROR, f"the peer sent DATA on idle stream {stream_id}")
         if size < _SMALL_BYTES:
-            self._idle_frames += 1
+            self.idle_frames += 1
         self._consume_connection_window(size)
         self._events.data_dropped(size)
 
@@ -211,7 +205,8 @@ class Inbound:
         if window.current_window_size < 0:
             raise EngineError(ErrorCode.FLOW_CONTROL_ERROR, "the peer overran the connection window")
 
-    def _headers(self, block: bytes, stream_id: int, end: bool) -> None:
+    def headers(self, block: bytes, stream_id: int, end: bool) -> None:
+        """A header block that is whole."""
         fields = self._decoder.remembered(block)
         well_formed = True
         if fields is None:
@@ -219,8 +214,8 @@ class Inbound:
         wrong = 0 if well_formed else ErrorCode.PROTOCOL_ERROR
         stream = self._live.get(stream_id)
         if stream is None:
-            if not self._is_idle(stream_id):
-                self._idle_frames += _LATE_FIELDS_WEIGHT
+            if not self.is_idle(stream_id):
+                self.idle_frames += _LATE_FIELDS_WEIGHT
                 return  # closed meanwhile
             stream = self._begin(stream_id)
             if stream is None:
@@ -301,7 +296,7 @@ class Inbound:
         return stream
 
     def _window_update(self, increment: int, stream_id: int) -> None:
-        self._idle_frames += 1
+        self.idle_frames += 1
         if stream_id == 0:
             if increment == 0:
                 raise EngineError(ErrorCode.PROTOCOL_ERROR, "the peer sent an empty window update")
@@ -312,7 +307,7 @@ class Inbound:
             return
         stream = self._live.get(stream_id)
         if stream is None:
-            if self._is_idle(stream_id):
+            if self.is_idle(stream_id):
                 raise EngineError(
                     ErrorCode.PROTOCOL_ERROR, f"the peer sent WINDOW_UPDATE on idle stream {stream_id}"
                 )
@@ -325,93 +320,3 @@ class Inbound:
             self._broken(stream, ErrorCode.FLOW_CONTROL_ERROR)
             return
         stream.on_window()
-
-    # --- Everything else ------------------------------------------------------------------
-
-    def _rare(self, frame: bytes, kind: int, flags: int, stream_id: int) -> None:
-        if kind == HEADERS:
-            self._header_block(self._unpad(frame, flags), flags, stream_id)
-        elif kind == DATA:
-            self._padded_data(self._unpad(frame, flags), len(frame) - 9, flags, stream_id)
-        elif kind == RST_STREAM:
-            self._reset_received(frame, stream_id)
-        elif kind == CONTINUATION:
-            raise EngineError(ErrorCode.PROTOCOL_ERROR, "the peer continued a header block that has ended")
-        else:
-            if kind == PING and not flags & ACK:
-                self._events.costly("pings", 1)
-            elif kind == SETTINGS and not flags & ACK:
-                self._events.costly("settings", 1)
-            else:
-                self._idle_frames += _RARE_WEIGHT
-            for event in self._h2.receive_data(frame):
-                handler = _HANDLERS.get(type(event))
-                if handler is not None:
-                    handler(self, event)
-            self._engine.collect()
-
-    @staticmethod
-    def _unpad(frame: bytes, flags: int) -> bytes:
-        """The payload of a frame without its padding (RFC 9113 §6.1)."""
-        if not flags & PADDED:
-            return frame[9:]
-        padding = frame[9] if len(frame) > 9 else len(frame)
-        if padding >= len(frame) - 9:
-            raise EngineError(ErrorCode.PROTOCOL_ERROR, "the peer padded a frame with more than it holds")
-        return frame[10 : len(frame) - padding]
-
-    def _padded_data(self, payload: bytes, size: int, flags: int, stream_id: int) -> None:
-        stream = self._live.get(stream_id)
-        if stream is None:
-            self._late_data(stream_id, size)
-        else:
-            self._data(stream, payload, size, flags & END_STREAM)
-
-    def _header_block(self, block: bytes, flags: int, stream_id: int) -> None:
-        """HEADERS that are padded, have a priority, or are continued."""
-        block = without_priority(block, flags)
-        if flags & END_HEADERS:
-            self._headers(block, stream_id, bool(flags & END_STREAM))
-        else:
-            self._block = HeaderBlock(block, flags, stream_id, self._options.max_header_list_bytes)
-
-    def _continuation(self, block: HeaderBlock, part: bytes, kind: int, flags: int, stream_id: int) -> None:
-        whole = block.add(part, kind, flags, stream_id)
-        if whole is not None:
-            self._block = None
-            self._headers(whole, stream_id, block.ends)
-
-    def _reset_received(self, frame: bytes, stream_id: int) -> None:
-        if len(frame) != 13:
-            raise EngineError(ErrorCode.FRAME_SIZE_ERROR, "the peer sent RST_STREAM of a wrong size")
-        if self._is_idle(stream_id):
-            raise EngineError(ErrorCode.PROTOCOL_ERROR, f"the peer reset stream {stream_id}, which is idle")
-        self._events.costly("resets", 1)
-        code = UINT32.unpack_from(frame, 9)[0]
-        stream = self._live.get(stream_id)
-        if stream is not None:
-            stream.h2.state_machine.process_input(StreamInputs.RECV_RST_STREAM)
-            self._engine.release(stream, StreamClosedBy.RECV_RST_STREAM)
-        else:
-            stream = self._engine.lingering.pop(stream_id, None)
-        if stream is not None:
-            stream.on_reset(code)
-
-    def _on_remote_settings(self, event: events.RemoteSettingsChanged) -> None:
-        for code in event.changed_settings:
-            if not isinstance(code, SettingCodes):
-                del self._h2.remote_settings[code]  # h2 would keep 65,536 of them
-        self._engine.settings_changed()
-
-    def _on_settings_ack(self, event: events.SettingsAcknowledged) -> None:
-        self._settings_acknowledged = True
-
-    def _on_ping_ack(self, event: events.PingAckReceived) -> None:
-        self._events.ping_answered(event.ping_data)
-
-
-_HANDLERS: dict[type, Callable[[Inbound, object], None]] = {
-    events.RemoteSettingsChanged: Inbound._on_remote_settings,  # type: ignore[dict-item]
-    events.SettingsAcknowledged: Inbound._on_settings_ack,  # type: ignore[dict-item]
-    events.PingAckReceived: Inbound._on_ping_ack,  # type: ignore[dict-item]
-}

@@ -16,6 +16,8 @@ from .errors import ConnectionLost, ErrorCode, SessionClosing, StreamReset, TooM
 from .fields import FieldBlock, Fields
 from .floods import FloodGuard
 from .frames import EngineError
+from .goaway import Goaway, read_words
+from .notices import Notices
 from .options import SessionOptions
 from .pings import Pings
 from .records import pack_records
@@ -36,9 +38,10 @@ class Session:
         is_client: Whether this end opens the streams.
         on_stream: Server: called with each stream that the peer opened, at the end of the read that
             brought its fields.
-        on_goaway: Called with the error code of the peer's GOAWAY; open streams go on.
+        on_goaway: Called with what the peer's GOAWAY says; open streams go on.
         on_lost: Called once when the session is over, also after our own `close`.
         lost: Why the session is over, or None.
+        farewell: What the peer's last GOAWAY says, or None.
         closing: GOAWAY was sent or received: no new streams.
         heard: Something came in; whoever watches for silence sets it back.
         credit: Flow-control credit for what the peer sends.
@@ -49,26 +52,25 @@ class Session:
         self.options = options
         self.is_client = is_client
         self.on_stream: Callable[[Stream], None] | None = None
-        self.on_goaway: Callable[[int], None] | None = None
+        self.on_goaway: Callable[[Goaway], None] | None = None
         self.on_lost: Callable[[ConnectionLost], None] | None = None
         self.lost: ConnectionLost | None = None
+        self.farewell: Goaway | None = None
         self.closing = False
         self.settings_seen = False
         self.heard = True
-        self.touched: list[Stream] = []
+        self.notices = Notices(self)
         self.engine = Engine(is_client, options, self)
         self.sender = Sender(self)
         self.credit = Credit(self)
         self._resets = Resets(self)
         self._transport = transport
-        self._opened: list[Stream] = []
         self._reading = False
         self._flush_planned = False
         self._paused = False
         self._pings = Pings(self)
-        self._watchers: list[asyncio.Future[None]] = []
-        self._settings_waiter: asyncio.Future[None] | None = None
-        self._goaway_code = 0
+        self._over = asyncio.Event()
+        self._answered = asyncio.Event()  # the peer's SETTINGS are here, or never will be
         self._sent_bytes = 0
         self._guard = FloodGuard(options.floods) if options.floods is not None else None
 
@@ -146,7 +148,10 @@ class Session:
             raise self.lost.with_traceback(None)
         engine = self.engine
         if self.closing:
-            raise SessionClosing("the session is closing")
+            farewell = self.farewell
+            raise SessionClosing(
+                "the session is closing" if farewell is None else f"the other end sent GOAWAY ({farewell})"
+            )
         if engine.highest_id + 1 | 1 > self.options.last_stream_id:
             raise SessionClosing("the session's stream ids are used up")
         if len(engine.live) >= engine.peer_max_concurrent_streams:
@@ -230,7 +235,7 @@ class Session:
             self.engine.feed(data)
         except EngineError as error:
             failure = error
-        self._tell()
+        self.notices.tell_all()
         self._reading = False
         if failure is not None:
             self._write_out()
@@ -242,50 +247,17 @@ class Session:
         if self.engine.out:
             self.wrote()
 
-    def _tell(self) -> None:
-        """What this read brought, told to those it concerns."""
-        if self._opened:
-            opened, self._opened = self._opened, []
-            for stream in opened:
-                if self.on_stream is None:
-                    stream.reset(ErrorCode.REFUSED_STREAM)
-                else:
-                    self._call(self.on_stream, stream)
-        touched, self.touched = self.touched, []
-        for stream in touched:
-            self._call(Stream.notify, stream)
-        lingering = self.engine.lingering
-        if lingering:
-            for stream_id in [
-                key for key, one in lingering.items() if isinstance(one, Stream) and not one.unread
-            ]:
-                del lingering[stream_id]
-
-    def tell(self, stream: Stream) -> None:
-        """Something befell a stream outside of a read."""
-        self._call(Stream.notify, stream)
-
-    def _call(self, function: Callable[[Stream], None], stream: Stream) -> None:
-        """A listener's fault is its stream's, not the session's; the loop's handler reports it."""
-        try:
-            function(stream)
-        except Exception as error:  # noqa: BLE001 - a listener of anybody's, reported right here
-            self.loop.call_exception_handler(
-                {"message": f"a listener of {stream!r} failed", "exception": error, "stream": stream}
-            )
-            stream.reset(ErrorCode.INTERNAL_ERROR)
-
     def stream_opened(self, stream_id: int, h2_stream: H2Stream) -> Stream:
         """Engine: the peer opened a stream."""
         stream = Stream(self, stream_id, h2_stream)
-        self._opened.append(stream)
+        self.notices.opened.append(stream)
         return stream
 
     def stream_broken(self, stream: EngineStream, code: int) -> None:
         """Engine: the peer broke the rules of one stream (RFC 9113 §5.4.2), or opened one too many."""
         if isinstance(stream, Stream) and not stream.reset_pending:
-            if stream in self._opened:
-                self._opened.remove(stream)
+            if stream in self.notices.opened:
+                self.notices.opened.remove(stream)
             stream.touch()
             self.reset_stream(stream, code)
 
@@ -300,19 +272,15 @@ class Session:
     def settings_received(self) -> None:
         """Engine: the peer's SETTINGS came."""
         self.settings_seen = True
-        waiter, self._settings_waiter = self._settings_waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        self._answered.set()
         for stream in list(self.engine.live.values()):
             stream.on_window()  # windows may have grown (RFC 9113 §6.9.2)
 
     async def wait_settings(self) -> None:
         """Until the peer's first SETTINGS; raises ConnectionLost when they never come."""
-        while not self.settings_seen:
-            if self.lost is not None:
-                raise self.lost.with_traceback(None)
-            self._settings_waiter = self.loop.create_future()
-            await self._settings_waiter
+        await self._answered.wait()
+        if not self.settings_seen and self.lost is not None:
+            raise self.lost.with_traceback(None)
 
     # --- PING -----------------------------------------------------------------------------
 
@@ -335,20 +303,20 @@ class Session:
 
     # --- The end --------------------------------------------------------------------------
 
-    def goaway_received(self, last_stream_id: int, code: int) -> None:
+    def goaway_received(self, last_stream_id: int, code: int, debug: bytes) -> None:
         """Engine: the peer takes no new streams, and will not serve those beyond `last_stream_id`."""
         self.closing = True
-        self._goaway_code = code
+        farewell = self.farewell = Goaway(code, read_words(debug))
         if self.is_client:
             for stream in [one for one in self.engine.live.values() if one.id > last_stream_id]:
                 self.engine.forget(stream)
-                stream.on_reset(ErrorCode.REFUSED_STREAM)
+                stream.on_reset(ErrorCode.REFUSED_STREAM, str(farewell))
         if self.on_goaway is not None:
-            self.loop.call_soon(self._tell_goaway, code)
+            self.loop.call_soon(self._tell_goaway, farewell)
 
-    def _tell_goaway(self, code: int) -> None:
+    def _tell_goaway(self, farewell: Goaway) -> None:
         if self.on_goaway is not None and self.lost is None:
-            self.on_goaway(code)
+            self.on_goaway(farewell)
 
     def goaway(self, code: int = ErrorCode.NO_ERROR) -> None:
         """Tells the peer to open nothing more; open streams go on."""
@@ -358,16 +326,22 @@ class Session:
             self.wrote()
 
     async def close(
-        self, code: int = ErrorCode.NO_ERROR, reason: str = "the session was closed", limit: str = ""
+        self,
+        code: int = ErrorCode.NO_ERROR,
+        reason: str = "the session was closed",
+        limit: str = "",
+        *,
+        tell: bool = False,
     ) -> None:
         """An orderly end (protocol.md §12.8). Streams that are open fail with ConnectionLost.
 
         Sends GOAWAY, TLS close_notify and the end of the TCP stream, then reads and drops until the
         other end closes, at most `close_timeout_seconds`. `limit` names the one that the peer exceeded.
+        `tell`: whether GOAWAY says the reason, which then has to be fit for the peer's eyes.
         """
         if self.lost is None:
             self.closing = True
-            self.engine.goaway(code)
+            self.engine.goaway(code, reason if tell else "")
             self._write_out()
             self._lose(reason, limit)
             self._transport.close(self.options.close_timeout_seconds)
@@ -380,19 +354,13 @@ class Session:
 
     async def wait_lost(self) -> None:
         """Until the session is over, for whatever reason."""
-        if self.lost is None:
-            future: asyncio.Future[None] = self.loop.create_future()
-            self._watchers.append(future)
-            try:
-                await future
-            finally:
-                if future in self._watchers:
-                    self._watchers.remove(future)
+        await self._over.wait()
 
     def connection_lost(self, reason: str, limit: str = "") -> None:
         """The transport has ended, or the other end has."""
-        if self._goaway_code:
-            reason = f"{reason}, and said why: {ErrorCode.name_of(self._goaway_code)}"
+        farewell = self.farewell
+        if farewell is not None and (farewell.code or farewell.words):
+            reason = f"{reason}, and said why: {farewell}"
         self._lose(reason, limit)
 
     def _lose(self, reason: str, limit: str = "") -> None:
@@ -410,11 +378,8 @@ class Session:
         for stream in streams:
             stream.fail(error)
         for stream in streams:
-            self._call(Stream.notify, stream)
-        waiter, self._settings_waiter = self._settings_waiter, None
-        for future in (*self._watchers, *((waiter,) if waiter is not None else ())):
-            if not future.done():
-                future.set_result(None)
-        self._watchers.clear()
+            self.notices.tell(stream)
+        self._answered.set()
+        self._over.set()
         if self.on_lost is not None:
             self.loop.call_soon(self.on_lost, error)

@@ -321,9 +321,9 @@ class Stream:
         self.ended = True
         self.touch()
 
-    def on_reset(self, code: int) -> None:
+    def on_reset(self, code: int, farewell: str = "") -> None:
         """RST_STREAM. NO_ERROR behind a whole message only asks us to stop writing (RFC 9113 §8.1)."""
-        error = StreamReset(code, True)
+        error = StreamReset(code, True, farewell)
         if code == ErrorCode.NO_ERROR and self.ended:
             self.write_error = error
             self._fail_writes(error)
@@ -342,7 +342,7 @@ class Stream:
         """Something came: `notify` at the end of the read."""
         if not self._touched:
             self._touched = True
-            self.session.touched.append(self)
+            self.session.notices.touched.append(self)
 
     # --- From the session -----------------------------------------------------------------
 

@@ -131,6 +131,8 @@ def _connection_error(
 
 
 def _reset_sentence(error: StreamReset) -> str:
+    if error.farewell:
+        return f"The Host ended the session before it took the stream: GOAWAY ({error.farewell})."
     who = "The Host reset the stream" if error.remote else "The stream was reset on this side"
     return f"{who} ({ErrorCode.name_of(error.code)}) before the exchange was complete."
 
