@@ -136,7 +136,7 @@ def test_from_the_first_line_to_the_last(stage: Stage) -> None:
             text += "".join(chunks)
             assert text.split() == [word for n in range(1, 21) for word in ("data:", str(n))]
         assert process.wait() == 0
-        process.says('"stopped"', '"exit_code":0')
+        process.says('"stopped"', '"exit_code":0', '"requests_total":3', '"errors_total":1')
 
 
 def test_the_second_signal_ends_it_at_once(stage: Stage) -> None:

@@ -154,7 +154,8 @@ def test_it_carries_requests_and_logs_them(certs: Certificates) -> None:
         assert line["duration_ms"] >= line["lease_wait_ms"] >= 0
         host.says('"disconnected"', '"peer":"b"')
         assert host.stop() == 0
-        assert json.loads(host.stderr[-1])["event"] == "stopped"
+        last = json.loads(host.stderr[-1])
+        assert (last["event"], last["requests_total"], last["errors_total"]) == ("stopped", 1, 0)
         assert "secret" not in host.transcript()
 
 

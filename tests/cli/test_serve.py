@@ -207,6 +207,7 @@ def test_it_serves_until_a_signal(stage: Stage, spelling: tuple[str, ...], numbe
         "stopped",
     ]
     assert events[-2]["reason"] == f"{number.name} received"
+    assert (events[-1]["requests_total"], events[-1]["errors_total"]) == (1, 0)
 
 
 def test_settings_come_from_the_environment(stage: Stage) -> None:

@@ -247,6 +247,5 @@ def test_a_configuration_reads_its_certificates_anew(path: Path) -> None:
     settings = settings_from(Sources({"config": path}, {}, ROOT))
     assert str(settings.tls.cert_file) == "/certificates/tls.crt"
     assert settings.health.listen == "0.0.0.0:9464"
-    if path.name != "gateway.toml":  # which reads them at every connect
-        assert settings.tls.reload_interval
+    assert settings.tls.reload_interval
     assert settings.session.timeout_graceful_shutdown == SessionSettings().timeout_graceful_shutdown

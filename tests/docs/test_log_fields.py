@@ -16,12 +16,16 @@ from verser2_guest_python.service.gateway_log import GatewayAccessLog
 from verser2_guest_python.service.host_access_log import HostAccessLog
 from verser2_guest_python.service.logs import set_up_logs
 from verser2_guest_python.service.settings import LogSettings
+from verser2_guest_python.service.totals import totals_fields
 
 PAGE = ROOT / "docs" / "reference" / "log-fields.md"
 SOURCE = ROOT / "src" / "verser2_guest_python"
 SAYING = {"debug", "info", "warning", "error", "exception", "tell"}
 NO_FIELDS = {"exc_info", "extra"}
-MADE_ELSEWHERE = {"time", "level", "event", "logger", "exception", "left_out", "lines"}
+MADE_ELSEWHERE = {
+    *("time", "level", "event", "logger", "exception", "left_out", "lines"),
+    *totals_fields(0, 0),
+}
 
 
 def said() -> Iterator[str]:

@@ -161,6 +161,7 @@ async def test_a_supervisor_answers_for_its_workers(place: Place, tmp_path: Path
             assert "ready: " in await until_answers(path, "/readyz", 200)
         process.send(signal.SIGTERM)
         assert process.wait() == 0
+        process.says('"stopped"', '"requests_total":12', '"errors_total":0')
     assert not path.exists()
 
 

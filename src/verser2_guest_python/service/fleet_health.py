@@ -18,6 +18,7 @@ from verser2_guest_python.service.health import Verdict
 from verser2_guest_python.service.measures import Report, added, lasting
 from verser2_guest_python.service.metric_table import METRICS, Metric
 from verser2_guest_python.service.supervisor import Supervisor
+from verser2_guest_python.service.totals import totals_fields
 from verser2_guest_python.service.worker_process import WorkerProcess, WorkerState
 
 REPORT_SECONDS: Final = 2.0
@@ -113,6 +114,11 @@ class FleetHealth:
                 for worker in workers
             ],
         }
+
+    def totals(self) -> dict[str, int]:
+        """What all workers have done, those too that have ended, as far as they have told."""
+        requests = self._total("requests_total") + self._total("websockets_total")
+        return totals_fields(requests, self._total("app_errors_total"))
 
     def _total(self, name: str) -> int:
         workers = self._supervisor.all_workers

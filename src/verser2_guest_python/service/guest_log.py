@@ -15,6 +15,8 @@ from verser2_guest_python.guest.guest import VerserGuest
 from verser2_guest_python.guest.lifecycle import GuestEvent
 from verser2_guest_python.service.access_log import AccessLog
 from verser2_guest_python.service.logs import Logs
+from verser2_guest_python.service.measures import APP_FAILED
+from verser2_guest_python.service.totals import Totals
 
 _GUEST_LOGGER: Final = "verser2_guest_python.guest"
 OUTAGE_REMINDER_SECONDS: Final = 60.0
@@ -32,11 +34,13 @@ class GuestLog:
         self._said: str | None = None  # the reason of this outage that was told last …
         self._said_at = 0.0  # … and when
         self.registered = False
+        self.totals = Totals()
 
     def __call__(self, event: GuestEvent) -> None:
         fields = event.fields
         match event.type:
             case "request-completed":
+                self.totals.add(failed=str(fields["reason"] or "").startswith(APP_FAILED))
                 if self._access is not None:
                     _write(self._access, event)
             case "request-started":

@@ -23,6 +23,8 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 OTHER: Final = "other"
 CLASSES: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 WEBSOCKET: Final = "WEBSOCKET"
+APP_FAILED: Final = "app "
+"""How the reason of a request begins whose app raised, or ended without answering."""
 
 
 class Histogram:
@@ -76,7 +78,7 @@ class GuestMeasures:
     def _completed(self, fields: Mapping[str, Any]) -> None:
         status_class = fields["status"] // 100
         reason = fields["reason"]
-        if reason is not None and reason.startswith("app "):
+        if reason is not None and reason.startswith(APP_FAILED):
             self._app_errors += 1
         method = fields["method"]
         if method == WEBSOCKET:

@@ -43,6 +43,7 @@ from verser2_guest_python.service.logs import Logs, set_up_logs
 from verser2_guest_python.service.settings import GatewaySettings, Settings, TlsSettings, missing
 from verser2_guest_python.service.signals import StopSignals
 from verser2_guest_python.service.systemd import Notifier, counted
+from verser2_guest_python.service.totals import Totals
 from verser2_guest_python.service.tracing import set_up_tracing
 
 OnDone: TypeAlias = Callable[[GatewayRecord], None]
@@ -102,7 +103,8 @@ class _Running:
         health = None
         if settings.health.wanted:
             health = self._health = GatewayHealth(broker, lambda: logs.sink.dropped)
-        on_done = _all_of(access, health)
+        totals = Totals()
+        on_done = _all_of(lambda record: totals.add(failed=bool(record.code)), access, health)
         gateway = make_gateway(settings.gateway, maps, broker, on_done)
         if health is not None:
             health.gateway = gateway
@@ -137,7 +139,7 @@ class _Running:
                 health.stop()
             if end_tracing is not None:
                 end_tracing()
-        logs.events.info("stopped", exit_code=0)
+        logs.events.info("stopped", exit_code=0, **totals.fields())
         return ExitCode.DONE
 
     def _stop(self, name: str) -> None:

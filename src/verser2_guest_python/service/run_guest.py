@@ -68,7 +68,8 @@ async def _run(settings: Settings, logs: Logs, worker: Worker | None) -> int:
         loaded = replace(loaded, app=traced_app(loaded.app))
     guest = make_guest(settings, loaded, worker.peer_id if worker else settings.guest_id)
     access = logs.access(guest.guest_id) if settings.log.access_log else None
-    watch(guest, GuestLog(logs, access))
+    log = GuestLog(logs, access)
+    watch(guest, log)
     stop_signals = STOP_SIGNALS if worker is None else (signal.SIGTERM,)
     serving = Serving(guest, stop_signals=stop_signals, last_words=logs.last_words)
     _limit_requests(guest, serving, settings.workers, worker)
@@ -119,7 +120,7 @@ async def _run(settings: Settings, logs: Logs, worker: Worker | None) -> int:
         code = exit_code(error)
         logs.events.error("stopped", reason=error.message, code=error.code, exit_code=int(code))
         return code
-    logs.events.info("stopped", exit_code=int(code))
+    logs.events.info("stopped", exit_code=int(code), **log.totals.fields())
     return code
 
 

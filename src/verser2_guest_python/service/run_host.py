@@ -37,6 +37,7 @@ from verser2_guest_python.service.settings import HostSettings, Settings, settin
 from verser2_guest_python.service.signals import StopSignals
 from verser2_guest_python.service.sources import Sources
 from verser2_guest_python.service.systemd import Notifier, counted
+from verser2_guest_python.service.totals import Totals
 from verser2_guest_python.service.tracing import set_up_tracing
 
 DISTRIBUTION: Final = "verser2-guest-python"
@@ -148,7 +149,13 @@ async def _run(
             health = HostHealth(host, lambda: logs.sink.dropped)
             stack.callback(health.stop)
             await stack.enter_async_context(answering(settings.health, health, logs.events))
-        return await _serve(host, given, settings, policy, logs, health)
+        totals = None
+        if (
+            settings.log.access_log or health is not None
+        ):  # else nobody is told of requests, and nothing is paid
+            totals = Totals()
+            host.on_request(lambda record: totals.add(failed=record.error is not None))
+        return await _serve(host, given, settings, policy, logs, health, totals)
 
 
 async def _serve(
@@ -158,6 +165,7 @@ async def _serve(
     policy: Sequence[PolicyEntry] | None,
     logs: Logs,
     health: HostHealth | None,
+    totals: Totals | None,
 ) -> int:
     loop = asyncio.get_running_loop()
     told_to_stop: asyncio.Future[str] = loop.create_future()
@@ -197,7 +205,8 @@ async def _serve(
         logging.disable()
         return code
     await closing
-    logs.events.info("stopped", exit_code=int(ExitCode.DONE))
+    counted_in_all = {} if totals is None else totals.fields()
+    logs.events.info("stopped", exit_code=int(ExitCode.DONE), **counted_in_all)
     return ExitCode.DONE
 
 

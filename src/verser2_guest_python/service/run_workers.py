@@ -62,14 +62,14 @@ def run_workers(settings: Settings, arguments: Sequence[str]) -> int:
         version=version(_DISTRIBUTION),
         pid=os.getpid(),
     )
-    code = asyncio.run(_run(settings, supervisor, source, logs))
+    code, totals = asyncio.run(_run(settings, supervisor, source, logs))
     if supervisor.failure:
         if not logs.is_json:
             logs.flush()
             raise WorkerFailedError(supervisor.failure, code)
         logs.events.error("stopped", reason=supervisor.failure, exit_code=code)
     else:
-        logs.events.info("stopped", exit_code=code)
+        logs.events.info("stopped", exit_code=code, **totals)
     return code
 
 
@@ -84,10 +84,13 @@ def watched_source(settings: Settings) -> SourceFilter:
     return SourceFilter(directories, workers.reload_include, workers.reload_exclude)
 
 
-async def _run(settings: Settings, supervisor: Supervisor, source: SourceFilter | None, logs: Logs) -> int:
+async def _run(
+    settings: Settings, supervisor: Supervisor, source: SourceFilter | None, logs: Logs
+) -> tuple[int, dict[str, int]]:
+    """The exit code, and what all workers have done, if they were asked; each says its own anyway."""
     notifier = Notifier.of_process()
     if not settings.health.wanted and notifier is None:
-        return await _supervise(supervisor, source, settings.tls, logs)
+        return await _supervise(supervisor, source, settings.tls, logs), {}
     os.environ[WORKER_REPORTS_VARIABLE] = "1"
     async with AsyncExitStack() as stack:
         health = FleetHealth(supervisor, settings.guest_id)
@@ -96,7 +99,8 @@ async def _run(settings: Settings, supervisor: Supervisor, source: SourceFilter 
         if notifier is not None:
             _notify(supervisor, notifier)
             await stack.enter_async_context(notifier.watched(partial(_describe, health, settings)))
-        return await _supervise(supervisor, source, settings.tls, logs)
+        code = await _supervise(supervisor, source, settings.tls, logs)
+        return code, health.totals()
 
 
 def _notify(supervisor: Supervisor, notifier: Notifier) -> None:
