@@ -42,10 +42,10 @@ def test_one_trace_from_the_gateway_to_the_app(
     state: dict[str, str], more: tuple[str, ...], of_host: str
 ) -> None:
     with collector() as found, dev({**state, **found.env}, "--otel", *more) as one:
+        inspector = one.printed("Look inside").split()[-1]
+        assert httpx2.get(inspector, timeout=20.0).status_code < 400  # in no trace
         assert one.get("/?token=secret").text == "small"
-        assert (
-            httpx2.get(one.printed("Look inside").split()[-1], timeout=20.0).status_code < 400
-        )  # in no trace
+        found.wait(5)
         assert one.process.stop() == 0
     spans = {span.span_id: span for span in found.spans}
     assert len({span.trace_id for span in spans.values()}) == 1, one.process.transcript()

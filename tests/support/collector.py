@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+WAIT_SECONDS = 30.0
+
 
 @dataclass(frozen=True)
 class Collected:
@@ -30,6 +32,17 @@ class Collector:
     def __init__(self, url: str) -> None:
         self.url = url
         self.bodies: list[bytes] = []
+        self._news = threading.Condition()
+
+    def add(self, body: bytes) -> None:
+        with self._news:
+            self.bodies.append(body)
+            self._news.notify_all()
+
+    def wait(self, count: int) -> None:
+        """Until so many spans have come."""
+        with self._news:
+            assert self._news.wait_for(lambda: len(self.spans) >= count, WAIT_SECONDS), self.spans
 
     @property
     def env(self) -> dict[str, str]:
@@ -65,7 +78,7 @@ def collector() -> Iterator[Collector]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             if self.path == "/v1/traces":
-                found.bodies.append(body)
+                found.add(body)
             self.send_response(200)
             self.end_headers()
 
