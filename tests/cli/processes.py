@@ -93,6 +93,7 @@ class Running:
         cwd: Path = ROOT,
         own_group: bool = False,
         warm: bool = False,
+        inherited: Sequence[int] = (),
     ) -> None:
         command = [str(argument) for argument in arguments]
         variables = environment(**(env or {}))
@@ -109,6 +110,7 @@ class Running:
                 env=variables,
                 cwd=cwd,
                 start_new_session=own_group,
+                pass_fds=inherited,
             )
         self._changed = threading.Condition()
         self.stdout: list[str] = []

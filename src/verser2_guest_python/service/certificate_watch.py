@@ -1,22 +1,18 @@
 """`--tls-reload-interval`: a certificate that is renewed on disk is used without anybody sending SIGHUP.
 
-Apart from the processes that do it (Guest, supervisor, Host), which only send themselves the signal that they
-obey anyway. By looking, and not by being told of changes: files that Kubernetes or a network mounts are
-replaced in ways that no notification tells of.
+Apart from the processes that do it (Guest, supervisor, Host, gateway), which reload as at that signal. By
+looking, and not by being told of changes: files that Kubernetes or a network mounts are replaced in ways that
+no notification tells of.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from verser2_guest_python.errors import VerserConfigurationError
 from verser2_guest_python.service.settings import TlsSettings
 
 Stamp = tuple[int, int, int] | None
@@ -72,22 +68,19 @@ def files_of(tls: TlsSettings, *others: Path | None) -> tuple[Path, ...]:
 
 @asynccontextmanager
 async def watched_certificates(
-    tls: TlsSettings, log: _Log, watch: CertificateWatch | None = None
+    tls: TlsSettings, log: _Log, reload: Callable[[], None], watch: CertificateWatch | None = None
 ) -> AsyncIterator[None]:
-    """Sends this process SIGHUP when a file has changed, if the settings ask for it.
+    """Calls `reload` when a file has changed, if the settings ask for it.
 
-    Whoever uses it has a handler for SIGHUP, and reads the files after this has begun, or after `watch` was
-    made: else a change in between would go unnoticed. Raises `VerserConfigurationError` where there is no
-    such signal.
+    Whoever uses it reads the files after this has begun, or after `watch` was made: else a change in between
+    would go unnoticed.
     """
     if tls.reload_interval is None:
         yield
         return
-    if sys.platform == "win32":
-        raise VerserConfigurationError("--tls-reload-interval needs a system with signals.")
     if watch is None:
         watch = CertificateWatch(files_of(tls))
-    watching = asyncio.create_task(_watch(watch, tls.reload_interval, log), name="certificates")
+    watching = asyncio.create_task(_watch(watch, tls.reload_interval, log, reload), name="certificates")
     try:
         yield
     finally:
@@ -96,9 +89,9 @@ async def watched_certificates(
             await watching
 
 
-async def _watch(watch: CertificateWatch, interval: float, log: _Log) -> None:
+async def _watch(watch: CertificateWatch, interval: float, log: _Log, reload: Callable[[], None]) -> None:
     while True:
         await asyncio.sleep(interval)
         if names := watch.changed():
             log.info("certificates changed", files=", ".join(file.name for file in names))
-            os.kill(os.getpid(), signal.SIGHUP)
+            reload()

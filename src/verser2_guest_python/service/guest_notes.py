@@ -40,10 +40,10 @@ class GuestNotes:
         elif kind == "draining":
             self._notifier.stopping()
 
-    def renew(self) -> None:
-        """SIGHUP: a new session, told as a reload."""
+    def renew(self, reason: str) -> None:
+        """A new session, told as a reload."""
         self._notifier.reloading()
-        self._guest.renew("SIGHUP received")
+        self._guest.renew(reason)
 
     async def describe(self) -> tuple[bool, str]:
         """For `Notifier.watched`: that this runs is the sign of life."""

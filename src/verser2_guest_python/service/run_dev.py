@@ -133,7 +133,7 @@ class _Dev:
         loop = asyncio.get_running_loop()
         work = loop.create_task(self._work(), name="dev")
 
-        def on_second(_name: str) -> None:
+        def on_second(_reason: str) -> None:
             work.cancel()
 
         signals = StopSignals(
@@ -151,7 +151,7 @@ class _Dev:
             self._logs.flush()
         return ExitCode.DONE
 
-    def _on_first(self, _name: str) -> None:
+    def _on_first(self, _reason: str) -> None:
         self._stop.set()
 
     async def _work(self) -> None:

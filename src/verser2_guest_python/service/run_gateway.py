@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -38,6 +36,7 @@ from verser2_guest_python.service.gateway_health import GatewayHealth
 from verser2_guest_python.service.gateway_log import GatewayAccessLog
 from verser2_guest_python.service.gateway_server import GatewayServer, check_extra
 from verser2_guest_python.service.gateway_tls import PublicTls
+from verser2_guest_python.service.hang_up import HangUp
 from verser2_guest_python.service.health import answering
 from verser2_guest_python.service.logs import Logs, set_up_logs
 from verser2_guest_python.service.settings import GatewaySettings, Settings, TlsSettings, missing
@@ -97,7 +96,8 @@ class _Running:
     async def run(self, maps: dict[str, str]) -> int:
         settings, logs = self._settings, self._logs
         loop = asyncio.get_running_loop()
-        signals = StopSignals(loop, self._stop, lambda _name: self._hurry.set(), last_words=logs.last_words)
+        signals = StopSignals(loop, self._stop, lambda _reason: self._hurry.set(), last_words=logs.last_words)
+        hang_up = HangUp(loop, signals)
         broker = make_broker(settings)
         access = GatewayAccessLog(logs) if settings.log.access_log else None
         health = None
@@ -119,7 +119,7 @@ class _Running:
         server = make_server(settings.gateway, app, on_done)
         warn_of_credentials(settings.tls, logs)
         warn_of_credentials(_public(settings.gateway), logs)
-        work = asyncio.create_task(self._serve(server, broker, gateway), name="gateway")
+        work = asyncio.create_task(self._serve(server, broker, gateway, hang_up), name="gateway")
         signals.install()
         hurry = asyncio.create_task(self._hurry.wait(), name="hurry")
         try:
@@ -142,15 +142,17 @@ class _Running:
         logs.events.info("stopped", exit_code=0, **totals.fields())
         return ExitCode.DONE
 
-    def _stop(self, name: str) -> None:
-        self._logs.events.info("stopping", reason=f"{name} received")
+    def _stop(self, reason: str) -> None:
+        self._logs.events.info("stopping", reason=reason)
         self._stopping.set()
         if self._health is not None:
             self._health.draining = True
         if self._notifier is not None:
             self._notifier.stopping()
 
-    async def _serve(self, server: GatewayServer, broker: VerserBroker, gateway: Gateway) -> None:
+    async def _serve(
+        self, server: GatewayServer, broker: VerserBroker, gateway: Gateway, hang_up: HangUp
+    ) -> None:
         settings, logs = self._settings, self._logs
         public = settings.gateway
         watch = CertificateWatch(files_of(settings.tls, public.ssl_certfile, public.ssl_keyfile))
@@ -159,10 +161,10 @@ class _Running:
                 if self._health is not None:
                     await stack.enter_async_context(answering(settings.health, self._health, logs.events))
                 await stack.enter_async_context(server)
-                if sys.platform != "win32":
-                    loop = asyncio.get_running_loop()
-                    loop.add_signal_handler(signal.SIGHUP, partial(self._reload, server))
-                await stack.enter_async_context(watched_certificates(settings.tls, logs.events, watch))
+                reload = partial(self._reload, server)
+                hang_up.install(reload)
+                watched = watched_certificates(settings.tls, logs.events, reload, watch)
+                await stack.enter_async_context(watched)
                 logs.events.info(
                     "listening",
                     url=server.url,

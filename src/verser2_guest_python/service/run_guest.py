@@ -6,7 +6,6 @@ order matters: what can never work is told before anything is dialled.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -77,16 +76,14 @@ async def _run(settings: Settings, logs: Logs, worker: Worker | None) -> int:
     health = GuestHealth(guest, lambda: logs.sink.dropped) if reports else None
     notifier = Notifier.of_process()
     notes = GuestNotes(guest, notifier) if notifier is not None else None
+    renew = guest.renew if notes is None else notes.renew
     if worker is not None:
         guest.on_lifecycle(worker)
         worker.listen(lambda: serving.stop("the supervisor is gone"), partial(_report, worker, health))
     else:
         warn_of_credentials(settings.tls, logs)
         warn_of_variables(logs)
-        if sys.platform != "win32":
-            loop = asyncio.get_running_loop()
-            renew = partial(guest.renew, "SIGHUP received") if notes is None else notes.renew
-            loop.add_signal_handler(signal.SIGHUP, renew)
+        serving.on_hang_up(partial(renew, "SIGHUP received"))
     logs.events.info(
         "starting",
         app=settings.app,
@@ -110,7 +107,8 @@ async def _run(settings: Settings, logs: Logs, worker: Worker | None) -> int:
                 guest.on_lifecycle(notes)
                 await stack.enter_async_context(notifier.watched(notes.describe))
             if worker is None:
-                await stack.enter_async_context(watched_certificates(settings.tls, logs.events))
+                changed = partial(renew, "certificates changed")
+                await stack.enter_async_context(watched_certificates(settings.tls, logs.events, changed))
             code = await serving.run(_serve(guest, settings))
     except VerserError as error:
         if settings.debug and isinstance(error, LifespanStartupFailed) and error.app_message:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -27,6 +25,7 @@ from verser2_guest_python.service.certificate_watch import CertificateWatch, fil
 from verser2_guest_python.service.checks import plain
 from verser2_guest_python.service.event_loop import run_in_loop
 from verser2_guest_python.service.exit_codes import ExitCode
+from verser2_guest_python.service.hang_up import HangUp
 from verser2_guest_python.service.health import answering
 from verser2_guest_python.service.host_access_log import HostAccessLog
 from verser2_guest_python.service.host_health import HostHealth, HostState
@@ -171,24 +170,24 @@ async def _serve(
     told_to_stop: asyncio.Future[str] = loop.create_future()
     hurry = asyncio.Event()
     signals = StopSignals(
-        loop, told_to_stop.set_result, lambda _name: hurry.set(), last_words=logs.last_words
+        loop, told_to_stop.set_result, lambda _reason: hurry.set(), last_words=logs.last_words
     )
+    hang_up = HangUp(loop, signals)
     watch = CertificateWatch(files_of(settings.tls, settings.host.client_ca_file))  # before they are read
     await host.start()
     signals.install()
     notifier = Notifier.of_process()
-    if sys.platform != "win32":
-        reload = partial(_reload, host, given, logs, has_policy=policy is not None, notifier=notifier)
-        loop.add_signal_handler(signal.SIGHUP, reload)
+    reload = partial(_reload, host, given, logs, has_policy=policy is not None, notifier=notifier)
+    hang_up.install(reload)
     _say_listening(host, settings, policy, logs)
     if health is not None:
         health.state = HostState.LISTENING
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(watched_certificates(settings.tls, logs.events, watch))
+        await stack.enter_async_context(watched_certificates(settings.tls, logs.events, reload, watch))
         if notifier is not None:
             notifier.ready()
             await stack.enter_async_context(notifier.watched(partial(_describe, host)))
-        reason = f"{await told_to_stop} received"
+        reason = await told_to_stop
     if notifier is not None:
         notifier.stopping()
     if health is not None:

@@ -127,7 +127,7 @@ async def _supervise(
     loop = asyncio.get_running_loop()
     running = loop.create_task(supervisor.run(), name="supervisor")
     if source is None:
-        async with watched_certificates(tls, logs.events):
+        async with watched_certificates(tls, logs.events, supervisor.reload_in_turn):
             return await running
     watching = loop.create_task(_reload(supervisor, source, logs), name="reload")
     try:

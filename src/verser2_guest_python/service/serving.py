@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from signal import Signals
 from typing import Any
 
 from verser2_guest_python.guest.guest import GuestState, VerserGuest
 from verser2_guest_python.service.exit_codes import ExitCode
+from verser2_guest_python.service.hang_up import HangUp
 from verser2_guest_python.service.signals import STOP_SIGNALS, StopSignals
 
 
@@ -33,13 +35,18 @@ class Serving:
         self._loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task[None]] = []
         self._hurry = asyncio.Event()
+        self._hang_up: Callable[[], None] = lambda: None
         self._signals = StopSignals(
             self._loop,
-            lambda name: self.stop(f"{name} received"),
-            lambda _name: self._hurry.set(),
+            self.stop,
+            lambda _reason: self._hurry.set(),
             stop_signals,
             last_words=last_words,
         )
+
+    def on_hang_up(self, reload: Callable[[], None]) -> None:
+        """Has SIGHUP call `reload`, or stop the Guest where it says that the terminal was closed."""
+        self._hang_up = partial(HangUp(self._loop, self._signals).install, reload)
 
     def stop(self, reason: str, timeout: float | None = None) -> None:
         """Closes the Guest with a drain, of `timeout` seconds if it is given; once more does nothing more."""
@@ -55,6 +62,7 @@ class Serving:
         """
         self._tasks.insert(0, self._loop.create_task(work, name="serving"))
         self._signals.install()
+        self._hang_up()
         hurrying = self._loop.create_task(self._hurry.wait(), name="hurry")
         try:
             for task in self._tasks:  # `stop` adds to them while the first one is awaited

@@ -20,13 +20,14 @@ from verser2_guest_python.service.exit_codes import exit_code_of_signal
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _HURRY_SECONDS: Final = 2.0
+_HANG_UP: Final = getattr(signal, "SIGHUP", 0)
 
 
 class StopSignals:
     """Counts the signals to stop.
 
-    `on_first` and `on_second` are called in the event loop with the signal's name. When the loop
-    does not come to it within 2 s of the second, or a third arrives, the process ends there and then,
+    `on_first` and `on_second` are called in the event loop with the reason: `SIGTERM received`. When the
+    loop does not come to it within 2 s of the second, or a third arrives, the process ends there and then,
     after `last_words`, which must not take long.
     """
 
@@ -54,7 +55,15 @@ class StopSignals:
         for number in self._numbers:
             signal.signal(number, self._handle)
 
+    def hang_up(self) -> None:
+        """Counts a terminal that is gone as the first signal, if none has come yet; called in the loop."""
+        if not self.received:
+            self.received.append(_HANG_UP)
+            self._calls[0]("the terminal was closed")
+
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.received and number == _HANG_UP:
+            return  # a terminal that is closed often says so twice
         self.received.append(number)
         count = len(self.received)
         if count > len(self._calls):
@@ -62,7 +71,8 @@ class StopSignals:
         if count == len(self._calls):
             self._end_anyway(exit_code_of_signal(number))
         with suppress(RuntimeError):  # the loop has been closed: the process is at its end already
-            self._loop.call_soon_threadsafe(self._calls[count - 1], signal.Signals(number).name)
+            reason = f"{signal.Signals(number).name} received"
+            self._loop.call_soon_threadsafe(self._calls[count - 1], reason)
 
     def _end_anyway(self, code: int) -> None:
         timer = threading.Timer(_HURRY_SECONDS, self._end, (code,))

@@ -1,7 +1,8 @@
 """Several workers that serve the same domains: started, watched, replaced one by one, drained together.
 
     SIGTERM, SIGINT   drain all; a second one ends them now
-    SIGHUP            replace all, one after the other, each only when its successor is registered
+    SIGHUP            replace all, one after the other, each only when its successor is registered;
+                      drain all where it says that the terminal was closed
     SIGTTIN, SIGTTOU  one worker more, one fewer
 
 Each worker has a slot. Worker k registers as `GUEST_ID-k` (one alone as `GUEST_ID`), its successor with
@@ -19,6 +20,7 @@ from itertools import count
 from typing import Any, Final, Protocol
 
 from verser2_guest_python.service.exit_codes import ExitCode
+from verser2_guest_python.service.hang_up import HangUp
 from verser2_guest_python.service.orphans import reap_orphans
 from verser2_guest_python.service.signals import StopSignals
 from verser2_guest_python.service.worker_process import WorkerProcess, WorkerState
@@ -66,7 +68,7 @@ class Supervisor:
     Attributes:
         on_worker_started, on_worker_ended: called with each worker that was started, or has ended.
         on_settled: called whenever a worker has registered, or has failed to at first.
-        on_reload: called with True when a reload that was asked for by SIGHUP begins, with False at its end.
+        on_reload: called with True when `reload_in_turn` begins, with False at its end.
         on_stopping: called when a signal asks for the end.
         failure: why `run` came to an end without being told to, in one sentence; else "".
     """
@@ -127,8 +129,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         signals = StopSignals(loop, self._drain, self._hurry, last_words=self._last_words)
         signals.install()
+        HangUp(loop, signals).install(self.reload_in_turn)
         for number, call in (
-            (signal.SIGHUP, self._hang_up),
             (signal.SIGTTIN, self.add_one),
             (signal.SIGTTOU, self.remove_one),
         ):
@@ -299,7 +301,11 @@ class Supervisor:
                 if slot <= self._size and not await self._replace(slot):
                     return
 
-    async def _hang_up(self) -> None:
+    def reload_in_turn(self) -> None:
+        """SIGHUP: replaces all, one by one."""
+        self._start_unless_stopping(self._reload_in_turn)
+
+    async def _reload_in_turn(self) -> None:
         self.on_reload(True)
         await self.replace_all()
         self.on_reload(False)
@@ -324,12 +330,12 @@ class Supervisor:
             for worker in [one for one in self._all if one.slot == slot]:
                 self._retire(worker)
 
-    def _drain(self, name: str) -> None:
-        self._log.info("draining", reason=f"{name} received", workers=len(self._all))
+    def _drain(self, reason: str) -> None:
+        self._log.info("draining", reason=reason, workers=len(self._all))
         self._stopping.set()
         self.on_stopping()
 
-    def _hurry(self, _name: str) -> None:
+    def _hurry(self, _reason: str) -> None:
         for worker in self._all:
             worker.stop()
         asyncio.get_running_loop().call_later(_HURRY_SECONDS, self._kill_all)
