@@ -299,6 +299,8 @@ def test_the_configuration_for_kubernetes_works_as_a_whole(image: Image) -> None
         for name, guest in guests.items():
             secrets["guest"].put(make_identity("hello", authority), authority)
             guest.says('"registered"', f'"guest_id":"{name}~2"', times=2)
+        secrets["gateway"].put(make_identity("verser2-gateway", authority), authority)
+        gateway.says('"certificates reloaded"')
         assert ask().startswith("Hello from hello-")
         # The gateway was at the first Host that answered: without it, it is at the other one
         assert first.stop() == 0, first.transcript()

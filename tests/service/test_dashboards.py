@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 import yaml
 from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cli.processes import WAIT_SECONDS, start
 from tests.docs.markdown import ROOT
-from tests.service.asking import get
+from tests.service.asking import get, raw
 from tests.service.conftest import APPS
 from tests.support.certificates import Certificates
 from verser2_guest_python import VerserError, create_verser_broker
@@ -87,7 +88,18 @@ async def _ask(url: str, certs: Certificates, door: str) -> None:
 def _families(path: Path) -> dict[str, Family]:
     code, text = asyncio.run(get(path, "/metrics"))
     assert code == 200
-    return {family.name: family for family in text_string_to_metric_families(text)}
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    strict = list(openmetrics.text_string_to_metric_families(asyncio.run(_openmetrics(path))))
+    assert [family.name for family in strict] == list(families), "the strict format says the same"
+    return families
+
+
+async def _openmetrics(path: Path) -> str:
+    accept = "accept: application/openmetrics-text; version=1.0.0"
+    answer = await raw(path, f"GET /metrics HTTP/1.1\r\nhost: localhost\r\n{accept}\r\n\r\n".encode())
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"content-type: application/openmetrics-text" in head.lower()
+    return body.decode()
 
 
 def table_of(name: str) -> tuple[str, Metric] | None:
