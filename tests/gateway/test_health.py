@@ -44,7 +44,7 @@ async def watched(
 ) -> AsyncIterator[tuple[GatewayHealth, Gateway, int]]:
     """A gateway with all that is behind it, its health, and its port."""
     async with broker_behind(app, certs, broker_id="door", host=host) as broker:
-        health = GatewayHealth(broker, lambda: 3)
+        health = GatewayHealth(broker, lambda: 3, lambda: [(["public.pem"], 1.0)])
         gateway = health.gateway = create_gateway(
             broker,
             on_done=health,

@@ -137,7 +137,7 @@ def check(expression: str, scrapes: Scrapes) -> set[str]:
     return used
 
 
-def test_what_is_scraped_is_as_the_tables_say(scrapes: Scrapes) -> None:
+def test_what_is_scraped_is_as_the_tables_say(scrapes: Scrapes, certs: Certificates) -> None:
     """By the conventions of Prometheus too: a help text for each, base units, `_total` for counters."""
     for prefix, metrics in TABLES.items():
         families = scrapes[prefix]
@@ -155,6 +155,8 @@ def test_what_is_scraped_is_as_the_tables_say(scrapes: Scrapes) -> None:
             assert not re.search(r"_(ms|milliseconds|minutes|kb|mb|kib|mib)(_|$)", metric.name)
             assert metric.name == metric.name.lower()
     host = scrapes[HOST_PREFIX]
+    (expiry,) = host[f"{HOST_PREFIX}certificate_expiry_timestamp_seconds"].samples
+    assert expiry.labels["file"] == str(certs.host)
     domains = {one.labels["domain"] for one in host[f"{HOST_PREFIX}domain_requests"].samples}
     assert domains == {"shown.test"}
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from http import HTTPStatus
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
 
 from tests.service.asking import samples
+from tests.support.certificates import Certificates
 from verser2_guest_python.guest.facts import GuestFacts
 from verser2_guest_python.guest.lifecycle import GuestEvent
 from verser2_guest_python.peer.facts import SessionFacts
+from verser2_guest_python.service.certificate_expiry import CertificateExpiry
 from verser2_guest_python.service.health import answer
 from verser2_guest_python.service.measures import GuestMeasures, Report, added, lasting
 from verser2_guest_python.service.metric_table import METRICS, PREFIX, Kind
 from verser2_guest_python.service.prometheus import render
+from verser2_guest_python.service.settings import TlsSettings
 
 FACTS = GuestFacts(
     sessions=(SessionFacts("https://host", "a", 5.0, 0.25), SessionFacts("https://host", "a~2", 1.0, None)),
@@ -53,7 +59,10 @@ def measured() -> GuestMeasures:
 
 
 def report() -> Report:
-    return measured().report(FACTS, guest_id="a", version="1", draining=False, lines_dropped=7)
+    expiries = CertificateExpiry(TlsSettings())
+    return measured().report(
+        FACTS, guest_id="a", version="1", draining=False, lines_dropped=7, expiries=expiries()
+    )
 
 
 def text_of(reports: dict[str, Report]) -> str:
@@ -111,6 +120,27 @@ def test_processes_are_added_up_also_after_a_journey_as_json() -> None:
     kept = lasting(both)
     assert "requests_in_flight" not in kept
     assert samples(text_of({"1": kept}))["requests_total", "GET", "2xx", "1"] == 4
+
+
+def test_how_long_certificates_hold_is_read_anew_when_they_change(
+    certs: Certificates, tmp_path: Path
+) -> None:
+    cert, missing = tmp_path / "guest.pem", tmp_path / "missing.pem"
+    cert.write_bytes(certs.guest.read_bytes())
+    password = SecretStr(certs.password)
+    tls = TlsSettings(cert_file=cert, pfx_file=certs.guest_pfx, pfx_password=password)
+    expiry = CertificateExpiry(tls, missing)
+    found = {labels[0]: value for labels, value in expiry()}
+    assert set(found) == {str(cert), str(certs.guest_pfx)}
+    assert found[str(cert)] == found[str(certs.guest_pfx)]
+    assert isinstance(found[str(cert)], float)
+    replacement = tmp_path / "new.pem"
+    replacement.write_bytes(certs.expired.read_bytes())
+    replacement.replace(cert)
+    again = {labels[0]: value for labels, value in expiry()}
+    assert again[str(cert)] < time.time() < found[str(cert)]  # type: ignore[operator]
+    cert.write_text("no certificate")
+    assert [labels for labels, _ in expiry()] == [[str(certs.guest_pfx)]]
 
 
 def test_openmetrics_for_those_who_ask_for_it() -> None:

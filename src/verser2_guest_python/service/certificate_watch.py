@@ -48,11 +48,11 @@ class CertificateWatch:
         return names
 
     def _look(self) -> tuple[Stamp, ...]:
-        return tuple(map(_stamp, self._files))
+        return tuple(map(stamp_of, self._files))
 
 
-def _stamp(file: Path) -> Stamp:
-    """What differs when a file, or what its name points to, is another one."""
+def stamp_of(file: Path) -> Stamp:
+    """What differs when a file, or what its name points to, is another one; None where there is none."""
     try:
         found = file.stat()
     except OSError:

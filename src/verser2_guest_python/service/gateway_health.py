@@ -16,6 +16,7 @@ from typing import Any, Final
 from verser2_guest_python.broker.broker import VerserBroker
 from verser2_guest_python.broker.facts import BrokerFacts
 from verser2_guest_python.integrations.gateway import Gateway, GatewayRecord
+from verser2_guest_python.service.certificate_expiry import Expiries
 from verser2_guest_python.service.guest_health import DISTRIBUTION
 from verser2_guest_python.service.health import Verdict
 from verser2_guest_python.service.loop_lag import LoopLag
@@ -47,7 +48,7 @@ _CODES: Final = frozenset(
 class GatewayHealth:
     """Watches from now on, in the running loop; `stop` at the end. A listener of requests that are over.
 
-    `lines_dropped` tells how many lines of log were lost.
+    `lines_dropped` tells how many lines of log were lost, `expiries` how long certificates hold.
 
     Attributes:
         gateway: to be set once there is one.
@@ -56,8 +57,11 @@ class GatewayHealth:
 
     metrics: Mapping[str, Metric] = GATEWAY_METRICS
 
-    def __init__(self, broker: VerserBroker, lines_dropped: Callable[[], int]) -> None:
+    def __init__(
+        self, broker: VerserBroker, lines_dropped: Callable[[], int], expiries: Expiries = list
+    ) -> None:
         self._broker = broker
+        self._expiries = expiries
         self._lines_dropped = lines_dropped
         self._version = version(DISTRIBUTION)
         self._began = time.monotonic()
@@ -147,6 +151,7 @@ class GatewayHealth:
             "domains": [([], len(self._domains()))],
             "draining": [([], int(self.draining))],
             "event_loop_lag_seconds": [([], self._late.value())],
+            "certificate_expiry_timestamp_seconds": self._expiries(),
             "log_lines_dropped_total": [([], self._lines_dropped())],
         }
         return {"": report}

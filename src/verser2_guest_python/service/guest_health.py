@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from verser2_guest_python.guest.guest import GuestState, VerserGuest
+from verser2_guest_python.service.certificate_expiry import Expiries
 from verser2_guest_python.service.health import Verdict
 from verser2_guest_python.service.loop_lag import LoopLag
 from verser2_guest_python.service.measures import GuestMeasures, Report
@@ -25,13 +26,16 @@ ALONE: Final = "1"
 class GuestHealth:
     """Watches `guest` from now on, in the running loop; `stop` at the end.
 
-    `lines_dropped` tells how many lines of log were lost.
+    `lines_dropped` tells how many lines of log were lost, `expiries` how long certificates hold.
     """
 
     metrics: Mapping[str, Metric] = METRICS
 
-    def __init__(self, guest: VerserGuest, lines_dropped: Callable[[], int]) -> None:
+    def __init__(
+        self, guest: VerserGuest, lines_dropped: Callable[[], int], expiries: Expiries = list
+    ) -> None:
         self._guest = guest
+        self._expiries = expiries
         self._lines_dropped = lines_dropped
         self._version = version(DISTRIBUTION)
         self._began = time.monotonic()
@@ -78,6 +82,7 @@ class GuestHealth:
             version=self._version,
             draining=self._guest.state is GuestState.DRAINING,
             lines_dropped=self._lines_dropped(),
+            expiries=self._expiries(),
         )
 
     def facts(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from verser2_guest_python.host.events import RequestRecord
 from verser2_guest_python.host.host import VerserHost
+from verser2_guest_python.service.certificate_expiry import Expiries
 from verser2_guest_python.service.guest_health import DISTRIBUTION
 from verser2_guest_python.service.health import Verdict
 from verser2_guest_python.service.host_counts import HostCounts
@@ -53,7 +54,7 @@ class HostState(Enum):
 class HostHealth:
     """Watches `host` from now on, in the running loop; `stop` at the end.
 
-    `lines_dropped` tells how many lines of log were lost.
+    `lines_dropped` tells how many lines of log were lost, `expiries` how long certificates hold.
 
     Attributes:
         state: to be set by whoever starts and stops the Host.
@@ -61,8 +62,9 @@ class HostHealth:
 
     metrics: Mapping[str, Metric] = HOST_METRICS
 
-    def __init__(self, host: VerserHost, lines_dropped: Callable[[], int]) -> None:
+    def __init__(self, host: VerserHost, lines_dropped: Callable[[], int], expiries: Expiries = list) -> None:
         self._host = host
+        self._expiries = expiries
         self._lines_dropped = lines_dropped
         self._version = version(DISTRIBUTION)
         self._began = time.monotonic()
@@ -149,6 +151,7 @@ class HostHealth:
             "limits_hit_total": [([limit], count) for limit, count in limits_hit.items()],
             "draining": [([], int(self.state is HostState.DRAINING))],
             "event_loop_lag_seconds": [([], self._late.value())],
+            "certificate_expiry_timestamp_seconds": self._expiries(),
             "log_lines_dropped_total": [([], self._lines_dropped())],
         }
         return {"": report}

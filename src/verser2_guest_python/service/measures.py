@@ -110,7 +110,14 @@ class GuestMeasures:
         return sum(self._reconnects.values())
 
     def report(
-        self, facts: GuestFacts, *, guest_id: str, version: str, draining: bool, lines_dropped: int
+        self,
+        facts: GuestFacts,
+        *,
+        guest_id: str,
+        version: str,
+        draining: bool,
+        lines_dropped: int,
+        expiries: list[tuple[list[str], Value]],
     ) -> Report:
         """Everything, as it is now."""
         ages: dict[str, float] = {}
@@ -151,6 +158,7 @@ class GuestMeasures:
             "reconnects_total": [([cause], count) for cause, count in self._reconnects.items()],
             "draining": [([], int(draining))],
             "event_loop_lag_seconds": [([], self.lag.value())],
+            "certificate_expiry_timestamp_seconds": expiries,
             "log_lines_dropped_total": [([], lines_dropped)],
         }
 

@@ -134,6 +134,13 @@ _TABLE: Final = (
         (),
         _LAG_SECONDS,
     ),
+    Metric(
+        "certificate_expiry_timestamp_seconds",
+        Kind.GAUGE,
+        "When the certificate in a file of ours expires, in seconds of Unix time.",
+        ("file",),
+        is_highest=True,
+    ),
     Metric("log_lines_dropped_total", Kind.COUNTER, "Log lines that could not be written."),
     Metric("worker_starts_total", Kind.COUNTER, "Worker processes that the supervisor has started."),
 )
@@ -235,6 +242,13 @@ _HOST_TABLE: Final = (
         (),
         _LAG_SECONDS,
     ),
+    Metric(
+        "certificate_expiry_timestamp_seconds",
+        Kind.GAUGE,
+        "When the certificate in a file of ours expires, in seconds of Unix time.",
+        ("file",),
+        is_highest=True,
+    ),
     Metric("log_lines_dropped_total", Kind.COUNTER, "Log lines that could not be written."),
 )
 HOST_METRICS: Final = MappingProxyType({metric.name: metric for metric in _HOST_TABLE})
@@ -299,6 +313,13 @@ _GATEWAY_TABLE: Final = (
         "How late a timer ran, asked twice a second.",
         (),
         _LAG_SECONDS,
+    ),
+    Metric(
+        "certificate_expiry_timestamp_seconds",
+        Kind.GAUGE,
+        "When the certificate in a file of ours expires, in seconds of Unix time.",
+        ("file",),
+        is_highest=True,
     ),
     Metric("log_lines_dropped_total", Kind.COUNTER, "Log lines that could not be written."),
 )

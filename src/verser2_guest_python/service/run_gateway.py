@@ -28,6 +28,7 @@ from verser2_guest_python.integrations.gateway import Gateway, GatewayLimits, Ga
 from verser2_guest_python.peer.address import parse_host_url
 from verser2_guest_python.peer.backoff import Backoff
 from verser2_guest_python.service.broker_peer import made_up_id
+from verser2_guest_python.service.certificate_expiry import CertificateExpiry
 from verser2_guest_python.service.certificate_watch import CertificateWatch, files_of, watched_certificates
 from verser2_guest_python.service.checks import check_credentials, plain, warn_of_credentials
 from verser2_guest_python.service.event_loop import run_in_loop
@@ -102,7 +103,8 @@ class _Running:
         access = GatewayAccessLog(logs) if settings.log.access_log else None
         health = None
         if settings.health.wanted:
-            health = self._health = GatewayHealth(broker, lambda: logs.sink.dropped)
+            expiry = CertificateExpiry(settings.tls, settings.gateway.ssl_certfile)
+            health = self._health = GatewayHealth(broker, lambda: logs.sink.dropped, expiry)
         totals = Totals()
         on_done = _all_of(lambda record: totals.add(failed=bool(record.code)), access, health)
         gateway = make_gateway(settings.gateway, maps, broker, on_done)

@@ -19,6 +19,7 @@ from verser2_guest_python.asgi.lifespan import LifespanStartupFailed
 from verser2_guest_python.asgi.loading import AppLoadError, LoadedApp, load_app
 from verser2_guest_python.errors import InvalidRegistrationError, VerserError
 from verser2_guest_python.guest.guest import VerserGuest, create_verser_guest
+from verser2_guest_python.service.certificate_expiry import CertificateExpiry
 from verser2_guest_python.service.certificate_watch import watched_certificates
 from verser2_guest_python.service.checks import plain, warn_of_credentials, warn_of_variables
 from verser2_guest_python.service.event_loop import run_in_loop
@@ -73,7 +74,8 @@ async def _run(settings: Settings, logs: Logs, worker: Worker | None) -> int:
     serving = Serving(guest, stop_signals=stop_signals, last_words=logs.last_words)
     _limit_requests(guest, serving, settings.workers, worker)
     reports = settings.health.wanted or (worker is not None and worker.reports)
-    health = GuestHealth(guest, lambda: logs.sink.dropped) if reports else None
+    expiry = CertificateExpiry(settings.tls)
+    health = GuestHealth(guest, lambda: logs.sink.dropped, expiry) if reports else None
     notifier = Notifier.of_process()
     notes = GuestNotes(guest, notifier) if notifier is not None else None
     renew = guest.renew if notes is None else notes.renew

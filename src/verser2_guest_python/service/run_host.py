@@ -21,6 +21,7 @@ from verser2_guest_python.host.limits import HostLimits
 from verser2_guest_python.host.policy import Policy, PolicyEntry
 from verser2_guest_python.host.policy_entries import read_policy
 from verser2_guest_python.http2.credentials import credentials_warnings
+from verser2_guest_python.service.certificate_expiry import CertificateExpiry
 from verser2_guest_python.service.certificate_watch import CertificateWatch, files_of, watched_certificates
 from verser2_guest_python.service.checks import plain
 from verser2_guest_python.service.event_loop import run_in_loop
@@ -145,7 +146,7 @@ async def _run(
             trace_host(host)
         health = None
         if settings.health.wanted:
-            health = HostHealth(host, lambda: logs.sink.dropped)
+            health = HostHealth(host, lambda: logs.sink.dropped, CertificateExpiry(settings.tls))
             stack.callback(health.stop)
             await stack.enter_async_context(answering(settings.health, health, logs.events))
         totals = None
