@@ -110,6 +110,8 @@ class GatewayHealth:
 
     async def status(self) -> Mapping[str, Any]:
         verdict, facts = await self.ready(), self._broker.facts()
+        session = facts.session
+        age = None if session is None else round(session.age_seconds, 3)
         return {
             "ready": verdict.ok,
             "reason": verdict.sentence,
@@ -123,7 +125,7 @@ class GatewayHealth:
                 "queued": self._queued(facts),
             },
             "websockets_open": self._websockets,
-            "session": None if facts.session is None else asdict(facts.session),
+            "session": None if session is None else {**asdict(session), "age_seconds": age},
             "reconnects": sum(facts.reconnects.values()),
             "domains": sorted(self._domains()),
         }
