@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.asgi.memory_exchange import MemoryExchange, cycle_of, run
+from tests.support.waiting import until
 from verser2_guest_python import LocalHandlerFailureError, VerserGuest, create_verser_guest
 from verser2_guest_python.asgi.adapters import adapt
 from verser2_guest_python.asgi.http import HttpCycle, Phase
@@ -99,12 +100,6 @@ def multipart(**fields: bytes) -> tuple[dict[str, str], list[bytes]]:
         "content-length": str(len(body)),
     }
     return headers, [body[start : start + 40_000] for start in range(0, len(body), 40_000)]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - an app has no event for it
-            await asyncio.sleep(0.002)
 
 
 # --- One small app in each framework --------------------------------------------------------------

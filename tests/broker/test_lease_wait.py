@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.integrations.stacks import DOMAIN, broker_behind, guest_at, host_at, threaded_stack, until
+from tests.integrations.stacks import DOMAIN, broker_behind, guest_at, host_at, threaded_stack
 from tests.support.brokers import ROUTES, broker_at, scripted
 from tests.support.certificates import Certificates
 from tests.support.scripted_host import answer
+from tests.support.waiting import until
 from verser2_guest_python.host import RequestRecord
 from verser2_guest_python.http2 import SessionOptions
 from verser2_guest_python.integrations.sync import SyncVerserBroker

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from tests.support.brokers import DOMAIN, ROUTES, broker_at, scripted
 from tests.support.certificates import Certificates
 from tests.support.proxies import http_proxy
 from tests.support.scripted_host import ScriptedHost, answer, read_all, scripted_host, send_head
+from tests.support.waiting import until
 from verser2_guest_python import (
     DisconnectedTargetError,
     InvalidRegistrationError,
@@ -44,11 +45,6 @@ async def served(host: ScriptedHost, broker: VerserBroker, text: bytes = b"hello
     call = asyncio.create_task(broker.get(URL))
     await answer(await host.accept("/verser/request"), 200, (), text)
     assert await (await call).read() == text
-
-
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():  # noqa: ASYNC110 - what is waited for makes no event
-        await asyncio.sleep(0.005)
 
 
 async def lose_session(host: ScriptedHost, broker: VerserBroker) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import io
 import json
-import logging
 import re
 from collections.abc import Iterator
 
 from tests.docs.markdown import ROOT
+from tests.support.logging_state import logging_as_before
 from verser2_guest_python.host.events import RequestRecord
 from verser2_guest_python.integrations.gateway import GatewayRecord
 from verser2_guest_python.service.gateway_log import GatewayAccessLog
@@ -40,29 +40,25 @@ def said() -> Iterator[str]:
 
 
 def of_requests() -> set[str]:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
     stream = io.StringIO()
-    logs = set_up_logs(LogSettings(format="json"), stream=stream)
-    logs.access("g").write(
-        request_id="1",
-        source_id="b",
-        method="GET",
-        path="/",
-        status=200,
-        duration_ms=1.0,
-        bytes_in=0,
-        bytes_out=0,
-        reason="r",
-    )
-    for websocket in (False, True):
-        GatewayAccessLog(logs)(
-            GatewayRecord("c", "GET", "a", "/", websocket, close_code=1000, reason="r", lease_wait_ms=1.0)
+    with logging_as_before():
+        logs = set_up_logs(LogSettings(format="json"), stream=stream)
+        logs.access("g").write(
+            request_id="1",
+            source_id="b",
+            method="GET",
+            path="/",
+            status=200,
+            duration_ms=1.0,
+            bytes_in=0,
+            bytes_out=0,
+            reason="r",
         )
-    HostAccessLog(logs)(RequestRecord("1", "b", "g", "a.test", "GET", "/", 200, "e", 0, 0, 0.0, 0.0))
-    root.handlers[:], level = before
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
+        for websocket in (False, True):
+            GatewayAccessLog(logs)(
+                GatewayRecord("c", "GET", "a", "/", websocket, close_code=1000, reason="r", lease_wait_ms=1.0)
+            )
+        HostAccessLog(logs)(RequestRecord("1", "b", "g", "a.test", "GET", "/", 200, "e", 0, 0, 0.0, 0.0))
     return {name for line in stream.getvalue().splitlines() for name in json.loads(line)}
 
 

@@ -30,10 +30,10 @@ from tests.guest.guests import (
     other_streams,
     request_head,
     session_of,
-    until,
 )
 from tests.support.certificates import Certificates
 from tests.support.scripted_host import ScriptedHost, raw_reset, send_head
+from tests.support.waiting import until
 from verser2_guest_python import VerserConnectionError, VerserGuest
 from verser2_guest_python.asgi.types import Receive, Scope, Send
 from verser2_guest_python.guest.http_leases import HttpLeases

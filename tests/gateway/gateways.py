@@ -10,8 +10,9 @@ from typing import Any
 import httpx2
 
 from tests.integrations.apps import Diary, make_app
-from tests.integrations.stacks import DOMAIN, broker_behind, until
+from tests.integrations.stacks import DOMAIN, broker_behind
 from tests.support.certificates import Certificates
+from tests.support.waiting import until
 from verser2_guest_python import VerserBroker
 from verser2_guest_python.integrations.gateway import Gateway, GatewayRecord, create_gateway
 from verser2_guest_python.service.gateway_server import GatewayServer

@@ -11,8 +11,9 @@ import pytest
 from tests.gateway.gateways import PUBLIC, gateway_at, gateway_before
 from tests.gateway.raw import connected, statuses
 from tests.integrations.apps import BLOCK, Diary, make_app
-from tests.integrations.stacks import DOMAIN, broker_behind, guest_at, host_at, until
+from tests.integrations.stacks import DOMAIN, broker_behind, guest_at, host_at
 from tests.support.certificates import Certificates
+from tests.support.waiting import until
 from verser2_guest_python import create_verser_broker
 from verser2_guest_python.errors import WIRE_CODES, error_for
 from verser2_guest_python.integrations.gateway import GatewayLimits

@@ -14,9 +14,10 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from tests.gateway.gateways import gateway_at
-from tests.integrations.stacks import DOMAIN, until
+from tests.integrations.stacks import DOMAIN
 from tests.support.browser import chromium, need_browser, window
 from tests.support.certificates import Certificates
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.limit(180)
 

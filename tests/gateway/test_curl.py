@@ -12,8 +12,9 @@ import pytest
 
 from tests.gateway.gateways import Place, gateway_at
 from tests.integrations.apps import BLOCK
-from tests.integrations.stacks import DOMAIN, until
+from tests.integrations.stacks import DOMAIN
 from tests.support.certificates import Certificates
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 

@@ -13,8 +13,9 @@ import pytest
 from tests.gateway.gateways import Place, gateway_at
 from tests.gateway.raw import Raw, connected
 from tests.integrations.apps import BLOCK
-from tests.integrations.stacks import DOMAIN, until
+from tests.integrations.stacks import DOMAIN
 from tests.support.certificates import Certificates
+from tests.support.waiting import until
 from verser2_guest_python.integrations.gateway import GatewayLimits
 
 HOST = f"Host: {DOMAIN}\r\n".encode()

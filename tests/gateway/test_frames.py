@@ -8,8 +8,9 @@ import pytest
 
 from tests.gateway.raw import Raw, connected
 from tests.gateway.test_websockets import sockets
-from tests.integrations.stacks import DOMAIN, until
+from tests.integrations.stacks import DOMAIN
 from tests.support.certificates import Certificates
+from tests.support.waiting import until
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 HANDSHAKE = (

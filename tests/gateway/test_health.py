@@ -9,11 +9,12 @@ from http import HTTPStatus
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 
-from tests.integrations.stacks import DOMAIN, broker_behind, until
+from tests.integrations.stacks import DOMAIN, broker_behind
+from tests.service.asking import samples as parsed
 from tests.support.certificates import Certificates
+from tests.support.waiting import until
 from verser2_guest_python.integrations.gateway import Gateway, GatewayLimits, create_gateway
 from verser2_guest_python.service.gateway_health import GatewayHealth
 from verser2_guest_python.service.gateway_server import GatewayServer
@@ -69,13 +70,7 @@ async def watched(
 async def samples(health: GatewayHealth) -> Samples:
     found = await answer(health, "/metrics", {})
     assert found.status is HTTPStatus.OK
-    result: Samples = {}
-    for family in text_string_to_metric_families(found.body.decode()):
-        for sample in family.samples:
-            if not sample.name.endswith("_bucket"):
-                labels = (value for _, value in sorted(sample.labels.items()))
-                result[(sample.name.removeprefix(GATEWAY_PREFIX), *labels)] = sample.value
-    return result
+    return parsed(found.body.decode(), GATEWAY_PREFIX)
 
 
 async def say(port: int, request: str) -> None:

@@ -151,7 +151,7 @@ async def test_a_body_that_turns_out_to_be_none_ends_its_request(certs: Certific
 
 
 async def _waiting(place: Place) -> None:
-    from tests.integrations.stacks import until
+    from tests.support.waiting import until
 
     await until(lambda: "waiting" in place.diary.events)
 

@@ -18,8 +18,9 @@ from websockets.asyncio.client import connect
 from tests.gateway.gateways import gateway_at
 from tests.gateway.raw import Raw
 from tests.integrations.apps import BLOCK
-from tests.integrations.stacks import DOMAIN, until
+from tests.integrations.stacks import DOMAIN
 from tests.support.certificates import LOCAL_NAMES, Certificates
+from tests.support.waiting import until
 from verser2_guest_python import VerserConfigurationError
 from verser2_guest_python.service.gateway_server import GatewayServer
 from verser2_guest_python.service.gateway_tls import PublicTls

@@ -15,8 +15,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.gateway.gateways import Place, gateway_at
 from tests.gateway.raw import connected
 from tests.integrations.apps import Diary
-from tests.integrations.stacks import DOMAIN, until
+from tests.integrations.stacks import DOMAIN
 from tests.support.certificates import Certificates
+from tests.support.waiting import until
 from verser2_guest_python.integrations.gateway import GatewayLimits
 
 KIB = 1 << 10

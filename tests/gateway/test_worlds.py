@@ -15,9 +15,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.gateway.gateways import gateway_before
 from tests.gateway.raw import connected
 from tests.integrations.apps import BLOCK
-from tests.integrations.stacks import DOMAIN, guest_at, host_at, until
+from tests.integrations.stacks import DOMAIN, guest_at, host_at
 from tests.support.certificates import Certificates
 from tests.support.node_peers import node_guest, node_host
+from tests.support.waiting import until
 from verser2_guest_python import create_verser_broker
 
 

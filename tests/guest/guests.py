@@ -317,13 +317,6 @@ class Events:
         return found[count - 1]
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Until something is so that nobody tells of."""
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():  # noqa: ASYNC110 - see above
-            await asyncio.sleep(0.005)
-
-
 def make_guest(host: Any, certs: Certificates, app: ASGIApp | None, **options: Any) -> VerserGuest:
     """A Guest for any Host with a `url`; without WebSocket leases unless they are asked for."""
     options.setdefault("guest_id", GUEST_ID)

@@ -23,10 +23,10 @@ from tests.guest.guests import (
     request_head,
     respond,
     session_of,
-    until,
 )
 from tests.support.certificates import Certificates
 from tests.support.scripted_host import raw_reset
+from tests.support.waiting import until
 from verser2_guest_python import VerserGuest
 from verser2_guest_python.asgi.types import Message, Receive, Scope, Send
 from verser2_guest_python.http2 import ErrorCode, SessionOptions

@@ -25,11 +25,11 @@ from tests.guest.guests import (
     no_lifespan,
     request_head,
     respond,
-    until,
 )
 from tests.host.peers import Broker, running_host
 from tests.support.certificates import Certificates
 from tests.support.scripted_host import answer
+from tests.support.waiting import until
 from verser2_guest_python import VerserGuest
 from verser2_guest_python.asgi.types import Receive, Scope, Send
 from verser2_guest_python.http2 import Stream, StreamReset

@@ -23,10 +23,10 @@ from tests.guest.guests import (
     make_guest,
     no_lifespan,
     respond,
-    until,
 )
 from tests.support.certificates import Certificates
 from tests.support.scripted_host import answer
+from tests.support.waiting import until
 from verser2_guest_python import (
     LocalHandlerFailureError,
     RevocationFailedError,

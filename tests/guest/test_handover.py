@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.guest.guests import DOMAIN, GUEST_ID, Events, Gate, make_guest, until
+from tests.guest.guests import DOMAIN, GUEST_ID, Events, Gate, make_guest
 from tests.host.peers import Watcher, running_host
 from tests.support.brokers import broker_at
 from tests.support.certificates import Certificates
 from tests.support.load import Ledger, Load
 from tests.support.node_peers import node_host, node_request
+from tests.support.waiting import until
 from verser2_guest_python import Authorization, VerserGuest, create_verser_guest
 from verser2_guest_python.http2 import SessionOptions
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.guest.guests import DOMAIN, GUEST_ID, Events, Gate, hello, lease_host, until
+from tests.guest.guests import DOMAIN, GUEST_ID, Events, Gate, hello, lease_host
 from tests.host.peers import running_host
 from tests.support.brokers import broker_at
 from tests.support.certificates import Certificates
+from tests.support.waiting import until
 from verser2_guest_python import (
     AuthorizationDeniedError,
     RevocationFailedError,

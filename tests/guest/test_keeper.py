@@ -8,20 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.guest.guests import (
-    DOMAIN,
-    GUEST_ID,
-    Events,
-    Gate,
-    guest_at_scripted_host,
-    hello,
-    make_guest,
-    until,
-)
+from tests.guest.guests import DOMAIN, GUEST_ID, Events, Gate, guest_at_scripted_host, hello, make_guest
 from tests.host.peers import running_host
 from tests.support.brokers import broker_at
 from tests.support.certificates import Certificates
 from tests.support.node_peers import node_host, node_request
+from tests.support.waiting import until
 from verser2_guest_python import create_verser_guest
 
 ALL_TYPES = {

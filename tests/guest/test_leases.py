@@ -24,10 +24,10 @@ from tests.guest.guests import (
     request_head,
     respond,
     session_of,
-    until,
 )
 from tests.support.certificates import Certificates
 from tests.support.scripted_host import ScriptedHost, answer_error, raw_reset, send_head
+from tests.support.waiting import until
 from verser2_guest_python.asgi.types import Receive, Scope, Send
 from verser2_guest_python.http2 import ErrorCode, SessionOptions, Stream
 

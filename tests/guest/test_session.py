@@ -24,12 +24,12 @@ from tests.guest.guests import (
     next_lease,
     request_head,
     session_of,
-    until,
 )
 from tests.host.peers import Broker, running_host
 from tests.support.brokers import broker_at
 from tests.support.certificates import Certificates
 from tests.support.scripted_host import ScriptedHost, answer, send_head
+from tests.support.waiting import until
 from verser2_guest_python import (
     AuthorizationDeniedError,
     DisconnectedTargetError,

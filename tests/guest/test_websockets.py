@@ -20,10 +20,10 @@ from tests.guest.guests import (
     other_streams,
     respond,
     session_of,
-    until,
 )
 from tests.support.certificates import Certificates
 from tests.support.scripted_host import ScriptedHost, answer_error, raw_reset, send_head
+from tests.support.waiting import until
 from verser2_guest_python import VerserGuest
 from verser2_guest_python.asgi.types import Message, Receive, Scope, Send
 from verser2_guest_python.http2 import ConnectionLost, ErrorCode, SessionOptions, Stream

@@ -6,12 +6,13 @@ import asyncio
 from http import HTTPStatus
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.host.peers import DOMAIN, Broker, Guest, Peer, running_host
 from tests.host.peers import Watcher as Events
-from tests.integrations.stacks import guest_at, host_at, until
+from tests.integrations.stacks import guest_at, host_at
+from tests.service.asking import samples as parsed
 from tests.support.certificates import Certificates
+from tests.support.waiting import until
 from verser2_guest_python import VerserError, create_verser_broker
 from verser2_guest_python.asgi.types import Receive, Scope, Send
 from verser2_guest_python.host import HostLimits
@@ -40,13 +41,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 async def samples(health: HostHealth) -> Samples:
     found = await answer(health, "/metrics", {})
     assert found.status is HTTPStatus.OK
-    result: Samples = {}
-    for family in text_string_to_metric_families(found.body.decode()):
-        for sample in family.samples:
-            if not sample.name.endswith("_bucket"):
-                labels = (value for _, value in sorted(sample.labels.items()))
-                result[(sample.name.removeprefix(HOST_PREFIX), *labels)] = sample.value
-    return result
+    return parsed(found.body.decode(), HOST_PREFIX)
 
 
 def by(found: Samples, name: str) -> dict[tuple[str, ...], float]:

@@ -19,11 +19,6 @@ from verser2_guest_python.host.policy import own_name
 from verser2_guest_python.http2 import connect
 
 
-@pytest.fixture(scope="module")
-def crowd(certs: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Crowd:
-    return Crowd(tmp_path_factory.mktemp("crowd"), certs)
-
-
 @pytest.mark.parametrize(
     ("peer_id", "own"),
     [

@@ -29,11 +29,6 @@ TOKEN = "a-token-of-the-laboratory"
 OTHER_TOKEN = "a-token-of-somebody-else"
 
 
-@pytest.fixture(scope="module")
-def crowd(certs: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Crowd:
-    return Crowd(tmp_path_factory.mktemp("crowd"), certs)
-
-
 def policy_of(crowd: Crowd) -> list[dict[str, Any]]:
     """One entry of each kind."""
     return [

@@ -17,11 +17,6 @@ SERVING = PolicyEntry(cn="server", domains="*.test")
 LOOKING = PolicyEntry(cn="looker", call_domains="*.test")
 
 
-@pytest.fixture(scope="module")
-def crowd(certs: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Crowd:
-    return Crowd(tmp_path_factory.mktemp("crowd"), certs)
-
-
 async def test_brokers_see_and_call_what_they_may_now(crowd: Crowd) -> None:
     certs = crowd.certs
     async with (

@@ -19,11 +19,6 @@ SOON = HostLimits(takeover_seconds=0.2)
 LATE = HostLimits(takeover_seconds=30.0)
 
 
-@pytest.fixture(scope="module")
-def crowd(certs: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Crowd:
-    return Crowd(tmp_path_factory.mktemp("crowd"), certs)
-
-
 def freeze(peer: Peer) -> None:
     """From now on this peer reads nothing, so that it answers nothing: as one whose machine is gone."""
     peer.session._transport._tcp.pause_reading()  # type: ignore[union-attr]

@@ -14,6 +14,7 @@ import pytest
 from tests.http2.raw_peer import RawPeer, raw_server
 from tests.http2.sessions import REQUEST_BLOCK, Inbox, client_tls, server_tls
 from tests.support.certificates import Certificates
+from tests.support.waiting import until
 from verser2_guest_python.http2 import (
     AlpnError,
     CertificateRefused,
@@ -78,12 +79,6 @@ async def our_server(
         await listener.wait_closed()
         for session in sessions:
             await session.close()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Looks every two milliseconds: what it waits for has no event of its own."""
-    while not condition():  # noqa: ASYNC110
-        await asyncio.sleep(0.002)
 
 
 def sentence(error: Exception) -> str:

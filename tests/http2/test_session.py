@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -22,6 +24,19 @@ from tests.support.certificates import Certificates
 from verser2_guest_python.http2 import ErrorCode, FieldBlock, SessionOptions, Stream, StreamReset
 
 pytestmark = pytest.mark.limit(15)
+
+
+@contextmanager
+def complaints_of_the_loop() -> Iterator[list[dict[str, Any]]]:
+    """What the loop's handler of exceptions is told."""
+    complaints: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _loop, context: complaints.append(context))
+    try:
+        yield complaints
+    finally:
+        loop.set_exception_handler(before)
 
 
 @pytest.mark.both_loops
@@ -185,11 +200,7 @@ async def test_a_listener_may_do_anything_in_its_call() -> None:
 
 
 async def test_a_listener_that_fails_harms_its_own_stream_alone() -> None:
-    complaints: list[dict[str, Any]] = []
-    loop = asyncio.get_running_loop()
-    before = loop.get_exception_handler()
-    loop.set_exception_handler(lambda _loop, context: complaints.append(context))
-    try:
+    with complaints_of_the_loop() as complaints:
         one = MemorySession(is_client=True)
         one.feed(h2f.settings_frame({}))
 
@@ -209,18 +220,12 @@ async def test_a_listener_that_fails_harms_its_own_stream_alone() -> None:
         assert resets == [(1, ErrorCode.INTERNAL_ERROR)]
         assert one.session.lost is None
         await one.session.close()
-    finally:
-        loop.set_exception_handler(before)
     assert len(complaints) == 1
     assert isinstance(complaints[0]["exception"], ValueError)
 
 
 async def test_a_reader_is_woken_also_when_its_listener_fails_at_the_very_end() -> None:
-    complaints: list[dict[str, Any]] = []
-    loop = asyncio.get_running_loop()
-    before = loop.get_exception_handler()
-    loop.set_exception_handler(lambda _loop, context: complaints.append(context))
-    try:
+    with complaints_of_the_loop() as complaints:
         one = MemorySession(is_client=True)
         one.feed(h2f.settings_frame({}))
 
@@ -237,8 +242,6 @@ async def test_a_reader_is_woken_also_when_its_listener_fails_at_the_very_end() 
         assert await asyncio.wait_for(reading, 30) == b""
         await asyncio.wait_for(waiting, 30)
         await one.session.close()
-    finally:
-        loop.set_exception_handler(before)
     assert len(complaints) == 1
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.inspector.stage import DOMAIN, Stage, stage
-from tests.integrations.stacks import until
 from tests.support.certificates import Certificates
+from tests.support.waiting import until
 from verser2_guest_python.service.inspector import live
 from verser2_guest_python.service.inspector.live import MAX_VIEWERS, Viewers
 from verser2_guest_python.service.inspector.recorder import Recorder

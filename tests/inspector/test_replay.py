@@ -9,8 +9,8 @@ from typing import Any
 import httpx2
 
 from tests.inspector.stage import DOMAIN, Stage, app, stage
-from tests.integrations.stacks import until
 from tests.support.certificates import Certificates
+from tests.support.waiting import until
 from verser2_guest_python.service.inspector.replay import MAX_REPLAYS
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.support.certificates import Certificates
+from tests.support.waiting import until
 from verser2_guest_python import (
     VerserBroker,
     VerserGuest,
@@ -64,13 +65,6 @@ async def broker_behind(
         create_verser_broker(host_url=host.url, tls_ca_file=certs.ca, **options) as broker,
     ):
         yield broker
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Waits until the condition holds."""
-    async with asyncio.timeout(END_SECONDS):
-        while not condition():  # noqa: ASYNC110 - anything may be the condition
-            await asyncio.sleep(0.005)
 
 
 @dataclass

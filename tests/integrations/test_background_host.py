@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from tests.integrations.apps import Diary, make_app
-from tests.integrations.stacks import until
+from tests.support.waiting import until
 from verser2_guest_python import LocalHandlerFailureError, VerserConfigurationError, VerserUsageError
 from verser2_guest_python.integrations.background_host import BackgroundHost
 from verser2_guest_python.integrations.sync import SyncVerserBroker

@@ -11,8 +11,9 @@ import pytest
 
 from tests.integrations.apps import BLOCK, Diary, make_app
 from tests.integrations.clients import URL, both_libraries, client_of
-from tests.integrations.stacks import guest_at, host_at, until
+from tests.integrations.stacks import guest_at, host_at
 from tests.support.certificates import Certificates
+from tests.support.waiting import until
 from verser2_guest_python import LeaseTimeoutError, RequestTimeoutError, create_verser_broker
 from verser2_guest_python.integrations.client_errors import ClientTimeout
 from verser2_guest_python.integrations.httpx import VerserTransport

@@ -13,7 +13,6 @@ from opentelemetry.trace import SpanKind, StatusCode
 from websockets.asyncio.client import connect
 
 from tests.broker.test_websockets import scripted
-from tests.integrations.stacks import until
 from tests.integrations.traces import (
     DOMAIN,
     OTHER,
@@ -29,6 +28,7 @@ from tests.integrations.traces import (
 )
 from tests.support.certificates import Certificates
 from tests.support.scripted_host import send_head
+from tests.support.waiting import until
 from verser2_guest_python import (
     LeaseTimeoutError,
     LocalHandlerFailureError,

@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from tests.integrations.stacks import until
 from tests.support.certificates import Certificates
+from tests.support.waiting import until
 from verser2_guest_python import (
     VerserBroker,
     VerserHost,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from examples.bench_app import app
+from tests.interop.worlds import our_guest
 from tests.support.brokers import DOMAIN, broker_at
 from tests.support.certificates import Certificates
 from tests.support.node_peers import node_guest, node_host
@@ -20,7 +20,6 @@ from verser2_guest_python import (
     RequestTimeoutError,
     StreamFailureError,
     VerserBroker,
-    create_verser_guest,
     create_verser_host,
 )
 
@@ -39,17 +38,6 @@ async def strict_node_host(certs: Certificates) -> AsyncIterator[Any]:
 
 def our_host(certs: Certificates) -> AbstractAsyncContextManager[Any]:
     return create_verser_host(tls_cert_file=certs.host, tls_key_file=certs.host_key)
-
-
-def our_guest(host_url: str, certs: Certificates) -> AbstractAsyncContextManager[Any]:
-    return create_verser_guest(
-        host_url=host_url,
-        guest_id="guest-a",
-        app=app,
-        routed_domains=[DOMAIN],
-        tls_ca_file=certs.ca,
-        timeout_graceful_shutdown=0.5,
-    )
 
 
 @asynccontextmanager

@@ -20,12 +20,12 @@ from tests.guest.guests import (
     make_guest,
     other_streams,
     session_of,
-    until,
 )
 from tests.host.peers import Broker, failed
 from tests.support.brokers import broker_at
 from tests.support.certificates import Certificates
 from tests.support.node_peers import NodeHost, node_host, node_load, node_request
+from tests.support.waiting import until
 from verser2_guest_python import VerserGuest
 from verser2_guest_python.asgi.types import ASGIApp
 from verser2_guest_python.guest import GuestEvent

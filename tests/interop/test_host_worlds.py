@@ -8,34 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from examples.bench_app import app
 from tests.host.peers import DOMAIN, Watcher, running_host
 from tests.host.test_streaming import active
+from tests.interop.worlds import our_guest
 from tests.support.certificates import Certificates
 from tests.support.node_peers import node_guest, node_load, node_request, node_websocket
-from verser2_guest_python import VerserHost, create_verser_guest
+from verser2_guest_python import VerserHost
 from verser2_guest_python.host import RequestRecord
 
 pytestmark = pytest.mark.interop
 
 URL = f"http://{DOMAIN}"
 MIB = 1 << 20
-
-
-def our_guest(host_url: str, certs: Certificates) -> AbstractAsyncContextManager[Any]:
-    return create_verser_guest(
-        host_url=host_url,
-        guest_id="guest-a",
-        app=app,
-        routed_domains=[DOMAIN],
-        tls_ca_file=certs.ca,
-        timeout_graceful_shutdown=0.5,
-    )
 
 
 @asynccontextmanager

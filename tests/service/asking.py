@@ -44,12 +44,13 @@ async def metrics(where: Path | tuple[str, int]) -> dict[tuple[str, ...], float]
     return samples(body)
 
 
-def samples(text: str) -> dict[tuple[str, ...], float]:
+def samples(text: str, prefix: str = "verser_guest_") -> dict[tuple[str, ...], float]:
+    """The samples of a page of metrics; of a histogram the last bucket, count and sum."""
     found: dict[tuple[str, ...], float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name.endswith("_bucket") and sample.labels["le"] != "+Inf":
                 continue
             labels = [value for name, value in sorted(sample.labels.items()) if name != "le"]
-            found[(sample.name.removeprefix("verser_guest_"), *labels)] = sample.value
+            found[(sample.name.removeprefix(prefix), *labels)] = sample.value
     return found

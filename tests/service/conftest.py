@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from tests.cli.processes import Running, host_process, start
 from tests.support.certificates import Certificates
+from tests.support.waiting import until
 from verser2_guest_python import VerserBroker, create_verser_broker
 
 APPS = Path(__file__).parent / "apps"
@@ -50,12 +50,6 @@ class Place:
             host_url=self.url, broker_id=broker_id, tls_ca_file=self.ca_file
         ) as broker:
             yield broker
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Waits until something holds; the limit of the test is the limit of this too."""
-    while not holds():  # noqa: ASYNC110 - other processes set no events
-        await asyncio.sleep(0.02)
 
 
 async def registered(process: Running, *peer_ids: str, times: int = 1) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tests.support.logging_state import logging_as_before
 from verser2_guest_python.integrations.gateway import GatewayRecord
 from verser2_guest_python.service.gateway_log import GatewayAccessLog
 from verser2_guest_python.service.logs import set_up_logs
@@ -37,8 +37,6 @@ Lines = Callable[..., list[str]]
 @pytest.fixture
 def lines() -> Iterator[Lines]:
     """The lines of records, in one of the formats."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
 
     def write(look: Any, *records: GatewayRecord) -> list[str]:
         stream = io.StringIO()
@@ -47,10 +45,8 @@ def lines() -> Iterator[Lines]:
             log(record)
         return stream.getvalue().splitlines()
 
-    yield write
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
+    with logging_as_before():
+        yield write
 
 
 def test_a_request_is_one_line_of_json(lines: Lines) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.logging_state import logging_as_before
 from verser2_guest_python.guest.lifecycle import GuestEvent
 from verser2_guest_python.service.guest_log import GuestLog
 from verser2_guest_python.service.logs import set_up_logs
@@ -36,12 +37,8 @@ class Night:
 
 @pytest.fixture
 def night() -> Iterator[Night]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield Night()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
+    with logging_as_before():
+        yield Night()
 
 
 def test_an_outage_is_told_once_and_then_once_a_minute(night: Night) -> None:

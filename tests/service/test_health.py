@@ -13,9 +13,10 @@ import pytest
 
 from tests.cli.processes import Running, run, start
 from tests.service.asking import get, metrics, status
-from tests.service.conftest import APPS, Place, registered, until
+from tests.service.conftest import APPS, Place, registered
 from tests.service.test_serving_options import closed_port
 from tests.support.certificates import Certificates
+from tests.support.waiting import until
 from verser2_guest_python import VerserError
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.support.logging_state import logging_as_before
 from verser2_guest_python.host import HostEvent, RequestRecord
 from verser2_guest_python.service.host_access_log import HostAccessLog
 from verser2_guest_python.service.host_log import LINES_A_MINUTE, HostLog
@@ -55,12 +55,8 @@ class Writing:
 
 @pytest.fixture(params=["json"])
 def written(request: pytest.FixtureRequest) -> Iterator[Writing]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield Writing(request.param)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
+    with logging_as_before():
+        yield Writing(request.param)
 
 
 def test_who_comes_and_who_goes(written: Writing) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.logging_state import logging_as_before
 from verser2_guest_python.errors import VerserConfigurationError
 from verser2_guest_python.service.access_log import AccessLog, AccessRules
 from verser2_guest_python.service.log_config import ACCESS_LOGGER, EVENT_LOGGER
@@ -27,13 +28,9 @@ STAMP = re.compile(r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$")
 
 
 @pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
+def harmless() -> Iterator[None]:
+    with logging_as_before():
+        yield
 
 
 def logs(form: str, level: str = "info") -> tuple[Logs, io.StringIO]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.processes import Running, fails, start
-from tests.service.conftest import Place, registered, until
+from tests.service.conftest import Place, registered
+from tests.support.waiting import until
 from verser2_guest_python import VerserBroker
 from verser2_guest_python.service.reload import SourceFilter
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.processes import COMMAND, Running, fails
-from tests.service.conftest import Place, registered, until
+from tests.service.conftest import Place, registered
 from tests.support.steady_load import SteadyLoad
+from tests.support.waiting import until
 from verser2_guest_python import DisconnectedTargetError, StreamFailureError, VerserBroker, VerserError
 
 RATE = 100.0
