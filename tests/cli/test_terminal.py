@@ -32,7 +32,7 @@ def test_lines_are_coloured_and_line_up(stage: Stage) -> None:
         rf"{stamp} info    registered     .*guest_id=terminal.*",
         rf"{stamp} request 200 GET    /%0d%0aforged +\d+\.\d ms +5 B  broker-[0-9a-f]+-1",
         rf'{stamp} info    draining       reason="SIGINT received"',
-        rf"{stamp} info    stopped        exit_code=0",
+        rf"{stamp} info    stopped        exit_code=0 requests_total=1 errors_total=0",
         r"",
     ]
     assert len(lines) == len(patterns), lines
