@@ -117,11 +117,16 @@ def test_values_that_do_not_fit_are_shown_as_well(tmp_path: Path) -> None:
 
 
 def test_a_configuration_that_is_right_is_told_so(stage: Stage, tmp_path: Path) -> None:
-    path = write(tmp_path, stage, "checked")
+    path = write(tmp_path, stage, "guest-a-checked")
     names = ("--tls-cert-file", stage.certs.guest, "--tls-key-file", stage.certs.guest_key)
     result = run("config", "check", "--config", path, *names)
     assert (result.returncode, result.stderr) == (0, b"")
-    for words in ("ca.pem is trusted", "its key matches", "small:app is imported: asgi3", "checked.test"):
+    for words in (
+        "ca.pem is trusted",
+        "its key matches",
+        "small:app is imported: asgi3",
+        "guest-a-checked.test",
+    ):
         assert words in result.stdout.decode()
 
 

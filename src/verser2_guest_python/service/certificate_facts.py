@@ -54,9 +54,23 @@ class CertificateFacts:
         if self.purposes is not None and not accepted & self.purposes:
             role = "clients" if client else "servers"
             return f"the certificate is not for {role} (extended key usage); have one made that is"
-        if not client and not self.names:
+        if not client and not any(name.startswith(("DNS:", "IP:")) for name in self.names):
             return "the certificate names no host in its subjectAltName, so that no peer accepts it"
         return ""
+
+    @property
+    def peer_names(self) -> tuple[str, ...]:
+        """The names of its subjectAltName that a peer may go by, without their kinds."""
+        return tuple(name.partition(":")[2] for name in self.names if name.startswith(("DNS:", "URI:")))
+
+    def serves(self, host: str) -> bool:
+        """Whether a client that asks for this name takes it: `*.a.test` is for one label more (RFC 6125)."""
+        asked = host.lower().rstrip(".")
+        above = asked.partition(".")[2]
+        return any(
+            name.lower() in (f"dns:{asked}", f"ip:{asked}") or (above and name.lower() == f"dns:*.{above}")
+            for name in self.names
+        )
 
     def warning(self, *, now: datetime | None = None) -> str:
         """That it has to be renewed soon; "" if not."""

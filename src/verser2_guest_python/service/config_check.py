@@ -6,38 +6,22 @@ and what is right as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from enum import Enum
 from typing import Any
 
 from pydantic import ValidationError
 
-from verser2_guest_python.errors import VerserError
-from verser2_guest_python.http2.credentials import credentials_warnings
-from verser2_guest_python.service.certificate_facts import certificate_facts
 from verser2_guest_python.service.checks import check_credentials, missing_app, plain
-from verser2_guest_python.service.reload import require_watchfiles
+from verser2_guest_python.service.config_report import Report, check_authorities, check_identity, check_way
+from verser2_guest_python.service.config_roles import (
+    check_broker,
+    check_gateway,
+    check_peer_id,
+    check_surroundings,
+)
 from verser2_guest_python.service.settings import Settings, TlsSettings, misfits, missing, setting_keys
 from verser2_guest_python.service.sources import Sources, misspelt_variables
-
-
-@dataclass(slots=True)
-class Report:
-    """What was found: problems keep the program from working, warnings do not, facts are well."""
-
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    facts: list[str] = field(default_factory=list)
-
-    def attempt(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """What `call` returns; None when it raises, which is a problem then."""
-        try:
-            return call(*arguments)
-        except VerserError as error:
-            if error.message not in self.problems:
-                self.problems.append(error.message)
-            return None
+from verser2_guest_python.service.tracing import check_tracing
 
 
 def check(sources: Sources, *, with_app: bool = True) -> Report:
@@ -52,22 +36,41 @@ def check(sources: Sources, *, with_app: bool = True) -> Report:
         report.problems += [one.message for one in misfits(error, sources)]
         return report
     if settings is not None:
-        if is_guest := _is_guest(settings, sources):
+        roles = _roles(settings, sources)
+        if _Role.GUEST in roles:
             _check_guest(settings, report, with_app=with_app)
-        if any(sources.find(key) for key in setting_keys(Settings) if key.startswith("host.")):
+        if _Role.HOST in roles:
             _check_host(settings, sources, report)
-        _check_tls(settings.tls, report, client=is_guest)
+        if _Role.GATEWAY in roles:
+            check_gateway(settings, report)
+        elif _Role.BROKER in roles:
+            check_broker(settings, report)
+        _check_tls(settings.tls, report, client=roles != {_Role.HOST})
+        if _Role.GUEST in roles:
+            check_peer_id(settings, settings.guest_id, report)
+        if roles & {_Role.BROKER, _Role.GATEWAY}:
+            check_peer_id(settings, settings.broker_id, report)
+        check_surroundings(settings, report)
         report.attempt(_check_extras, settings)
     return report
 
 
-def _is_guest(settings: Settings, sources: Sources) -> bool:
-    """Whether this is about a Guest: also when nothing is said at all, so that all of it is missing."""
-    if settings.app or settings.guest_id or settings.routed_domains:
-        return True
-    return not any(
-        sources.find(key) for key in setting_keys(Settings) if key.startswith(("host.", "gateway."))
-    )
+class _Role(Enum):
+    """What a process may be; the value is how the keys of its own settings begin."""
+
+    GUEST = ("app", "guest_id", "routed_domains")
+    HOST = ("host.",)
+    GATEWAY = ("gateway.",)
+    BROKER = ("broker.", "broker_id")
+
+
+def _roles(settings: Settings, sources: Sources) -> set[_Role]:
+    """Whom this is about: a Guest also when nothing is said at all, so that all of it is missing."""
+    said = [key for key in setting_keys(Settings) if sources.find(key)]
+    found = {role for role in _Role for key in said if key.startswith(role.value)}
+    if _Role.GUEST in found and not (settings.app or settings.guest_id or settings.routed_domains):
+        found.discard(_Role.GUEST)
+    return found or {_Role.GUEST}
 
 
 def _check_guest(settings: Settings, report: Report, *, with_app: bool) -> None:
@@ -79,7 +82,7 @@ def _check_guest(settings: Settings, report: Report, *, with_app: bool) -> None:
         if not getattr(settings, key)
     ]
     for url in settings.host_url:
-        report.attempt(_check_way, url, settings)
+        report.attempt(check_way, url, settings)
     if settings.guest_id and settings.routed_domains:
         report.attempt(_check_registration, settings, report)
     if with_app and settings.app:
@@ -102,13 +105,6 @@ def _check_host(settings: Settings, sources: Sources, report: Report) -> None:
         report.attempt(host.reload_certificates)
         who = who_may_register(settings, policy)
         report.facts.append(f"a Host on {settings.host.address}, port {settings.host.port}, lets in {who}")
-
-
-def _check_way(url: str, settings: Settings) -> None:
-    """To the Host: its address, and the proxy on the way."""
-    from verser2_guest_python.peer import find_proxy, parse_host_url
-
-    find_proxy(parse_host_url(url), plain(settings.session.proxy))
 
 
 def _check_registration(settings: Settings, report: Report) -> None:
@@ -147,33 +143,10 @@ def _check_tls(tls: TlsSettings, report: Report, *, client: bool) -> None:
         check_identity(path, key, report, client=client, pfx_password=plain(tls.pfx_password))
 
 
-def check_authorities(path: Path, report: Report) -> None:
-    """The dates of the certificates in a CA file: one that holds is enough."""
-    certificates = certificate_facts(path)
-    troubles = [one.date_trouble() for one in certificates]
-    if certificates and all(troubles):
-        report.problems.append(f"{path}: {troubles[0]}")
-        return
-    report.warnings += [f"{path}: {trouble}" for trouble in troubles if trouble]
-    report.warnings += [f"{path}: {one.warning()}" for one in certificates if one.warning()]
-    more = f" and {len(certificates) - 1} more" if len(certificates) > 1 else ""
-    report.facts += [f"{path} is trusted: {one.sentence}{more}" for one in certificates[:1]]
-
-
-def check_identity(
-    path: Path, key_file: Path | None, report: Report, *, client: bool, pfx_password: str | None = None
-) -> None:
-    """A certificate whose key is known to match: its dates, names and use, and who may read the key."""
-    key_holder = key_file or path
-    report.warnings += credentials_warnings(key_file=key_holder)
-    for one in certificate_facts(path, pfx_password=pfx_password)[:1]:  # the others are its chain
-        if trouble := one.trouble(client=client):
-            report.problems.append(f"{path}: {trouble}")
-        else:
-            report.facts.append(f"{path} is ours: {one.sentence}; its key matches")
-            report.warnings += [f"{path}: {warning}"] if (warning := one.warning()) else []
-
-
 def _check_extras(settings: Settings) -> None:
+    if settings.otel:
+        check_tracing()
     if settings.workers.reload:
-        require_watchfiles()
+        from verser2_guest_python.service.run_workers import watched_source
+
+        watched_source(settings)

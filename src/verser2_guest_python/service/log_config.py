@@ -10,6 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import logging.config
+from collections.abc import Iterator
+from configparser import ConfigParser
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,15 +29,28 @@ STANDARD_ATTRIBUTES: Final = frozenset(logging.makeLogRecord({}).__dict__) | {
 
 def configure_logging(path: Path) -> None:
     """Sets logging up as the file says; raises `VerserConfigurationError` that names it."""
+    with _told(path):
+        values = _read(path)
+        if isinstance(values, ConfigParser):
+            logging.config.fileConfig(values, disable_existing_loggers=False)
+        else:
+            logging.config.dictConfig({"disable_existing_loggers": False, **values})
+
+
+def check_logging(path: Path) -> None:
+    """Looks whether the file can be read; raises `VerserConfigurationError` that names it.
+
+    Only a start makes its handlers, which open files and connections.
+    """
+    with _told(path):
+        _read(path)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What goes wrong inside becomes one sentence that names the file."""
     try:
-        match path.suffix.lower():
-            case ".json":
-                _configure(json.loads(path.read_bytes()))
-            case ".yaml" | ".yml":
-                _configure(_yaml(path))
-            case _:
-                path.read_bytes()  # fileConfig takes a file that is not there for an empty one
-                logging.config.fileConfig(path, disable_existing_loggers=False, encoding="utf-8")
+        yield
     except OSError as error:
         raise VerserConfigurationError(
             f"--log-config names a file that cannot be read: {path} ({error.strerror})."
@@ -57,10 +73,22 @@ def as_extra(fields: dict[str, Any]) -> dict[str, Any]:
     return {f"{name}_" if name in STANDARD_ATTRIBUTES else name: value for name, value in fields.items()}
 
 
-def _configure(values: object) -> None:
+def _read(path: Path) -> dict[str, Any] | ConfigParser:
+    match path.suffix.lower():
+        case ".json":
+            values = json.loads(path.read_bytes())
+        case ".yaml" | ".yml":
+            values = _yaml(path)
+        case _:
+            parser = ConfigParser()  # as fileConfig makes it
+            parser.read_string(path.read_text(encoding="utf-8"), str(path))
+            for section in ("loggers", "handlers", "formatters"):
+                if not parser.has_section(section):
+                    raise ValueError(f"there is no section [{section}]")
+            return parser
     if not isinstance(values, dict):
         raise ValueError("it holds no table of settings for logging")
-    logging.config.dictConfig({"disable_existing_loggers": False, **values})
+    return values
 
 
 def _yaml(path: Path) -> object:

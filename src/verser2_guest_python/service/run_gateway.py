@@ -337,13 +337,18 @@ def _public(settings: GatewaySettings) -> TlsSettings:
     return TlsSettings(cert_file=settings.ssl_certfile, key_file=settings.ssl_keyfile)
 
 
-def make_server(settings: GatewaySettings, gateway: ASGIApp, on_done: OnDone | None) -> GatewayServer:
-    """The server that the settings describe; raises `VerserUsageError` for a key without a certificate."""
-    tls = None
+def public_tls(settings: GatewaySettings) -> PublicTls | None:
+    """What clients see; None without https. Raises `VerserUsageError` for a key without a certificate."""
     if settings.ssl_certfile is not None:
-        tls = PublicTls(settings.ssl_certfile, settings.ssl_keyfile, plain(settings.ssl_keyfile_password))
-    elif settings.ssl_keyfile is not None:
+        return PublicTls(settings.ssl_certfile, settings.ssl_keyfile, plain(settings.ssl_keyfile_password))
+    if settings.ssl_keyfile is not None:
         raise VerserUsageError("--ssl-keyfile needs --ssl-certfile, which it is the key of.")
+    return None
+
+
+def make_server(settings: GatewaySettings, gateway: ASGIApp, on_done: OnDone | None) -> GatewayServer:
+    """The server that the settings describe; raises what `public_tls` raises."""
+    tls = public_tls(settings)
     return GatewayServer(
         gateway,
         listen=settings.listen,

@@ -1,0 +1,83 @@
+"""`config check` of every role: what a gateway or a Broker would fail at, and names that do not fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.processes import run
+from tests.support.certificates import Certificates
+
+HOST_URL = 'host_url = "https://localhost:8443"\n'
+
+
+def checked(path: Path, text: str) -> tuple[int, str]:
+    """Exit code, and all that is said about a file with this text."""
+    path.write_text(text)
+    result = run("config", "check", "--no-import-app", "--config", path, cwd=path.parent)
+    return result.returncode, (result.stdout + result.stderr).decode()
+
+
+def test_a_gateway_is_looked_at_as_it_looks_itself(certs: Certificates, tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    code, said = checked(
+        path,
+        '[gateway]\nlisten = "nowhere"\nmap = ["a"]\nssl_certfile = "nowhere.pem"\n[health]\nlisten = "x"\n',
+    )
+    assert code == 78
+    for words in (
+        "--host-url is missing",
+        "'nowhere' is no address",
+        "'a' is no --map",
+        "nowhere.pem",
+        "'x'",
+    ):
+        assert words in said, words
+    code, said = checked(path, f'{HOST_URL}[gateway]\ntrust_forwarded = ["10.0.0.0/99"]\n')
+    assert (code, "10.0.0.0/99" in said) == (78, True)
+    # The certificate for clients is a server's, the one for the Host a client's
+    public = f'ssl_certfile = "{certs.host}"\nssl_keyfile = "{certs.host_key}"\n'
+    maps = 'map = ["localhost=a.test", "shop.example=b.test"]\n'
+    code, said = checked(path, f"{HOST_URL}[gateway]\n{maps}{public}")
+    assert code == 0, said
+    assert "a gateway listens for https on 127.0.0.1:8080" in said
+    assert "the certificate is not for shop.example, which --map names" in said
+
+
+def test_a_broker_is_no_guest(certs: Certificates, tmp_path: Path) -> None:
+    path = tmp_path / "broker.toml"
+    tls = f'[tls]\ncert_file = "{certs.guest}"\nkey_file = "{certs.guest_key}"\n'
+    code, said = checked(path, f'broker_id = "cron"\n{HOST_URL}{tls}[broker]\nretry = 2\n')
+    assert code == 0, said
+    assert "cron calls through https://localhost:8443" in said
+    assert "cron is no name of the certificate (guest" in said
+    assert checked(path, 'host_url = "http://a.test"\n[broker]\nretry = 2\n')[0] == 78
+
+
+def test_a_guest_whose_certificate_has_another_name_is_told_so(certs: Certificates, tmp_path: Path) -> None:
+    path = tmp_path / "guest.toml"
+    guest = f'app = "a:b"\n{HOST_URL}routed_domains = ["a.test"]\n'
+    tls = f'[tls]\ncert_file = "{certs.guest}"\nkey_file = "{certs.guest_key}"\n'
+    code, said = checked(path, f'guest_id = "other"\n{guest}{tls}')
+    assert code == 0, said
+    name = said.partition("other is no name of the certificate (")[2].partition(")")[0].partition(",")[0]
+    assert name
+    for fitting in (name, f"{name}-2", f"{name}~2"):
+        code, said = checked(path, f'guest_id = "{fitting}"\n{guest}{tls}')
+        assert (code, "no name of" in said) == (0, False), said
+    token = 'registration_token = "secret"\n'
+    assert "no name of" not in checked(path, f'guest_id = "other"\n{token}{guest}{tls}')[1]
+
+
+def test_the_log_and_the_socket_are_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "broker.toml"
+    start = f"{HOST_URL}[broker]\nretry = 2\n"
+    for name, text in (("log.json", "[]"), ("log.ini", "[handlers]\n"), ("log.json", "{")):
+        (tmp_path / name).write_text(text)
+        code, said = checked(path, f'{start}[log]\nconfig = "{name}"\n')
+        assert (code, f"{name} cannot be used as logging" in said) == (78, True), said
+    (tmp_path / "log.json").write_text(json.dumps({"version": 1}))
+    socket = tmp_path / "nowhere" / "health.sock"
+    code, said = checked(path, f'{start}[log]\nconfig = "log.json"\n[health]\nsocket = "{socket}"\n')
+    assert code == 0
+    assert f"there is no directory {socket.parent}" in said
