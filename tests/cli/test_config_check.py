@@ -81,3 +81,16 @@ def test_the_log_and_the_socket_are_looked_at(tmp_path: Path) -> None:
     code, said = checked(path, f'{start}[log]\nconfig = "log.json"\n[health]\nsocket = "{socket}"\n')
     assert code == 0
     assert f"there is no directory {socket.parent}" in said
+
+
+def test_values_of_the_wrong_kind_are_told_in_plain_words(tmp_path: Path) -> None:
+    text = '[workers]\nworkers = "two"\nreload = "maybe"\n[broker]\ntimeout = "5s"\nretry = 1.5\n'
+    code, said = checked(tmp_path / "broker.toml", text)
+    assert code == 78
+    for key, wanted in (
+        ("workers.workers", "a whole number"),
+        ("workers.reload", "true or false"),
+        ("broker.timeout", "a number, such as 2.5"),
+        ("broker.retry", "a whole number"),
+    ):
+        assert any(key in line and line.endswith(f"should be {wanted}.") for line in said.splitlines()), key

@@ -64,8 +64,9 @@ def _run(method: str, url: str, values: dict[str, Any]) -> int:
                 raise click.UsageError(f"-I asks for the head alone, which {method} cannot: use it with get.")
             method = "HEAD"
         sources = sources_of(values)
+        limits = call_limits(sources)  # what cannot work whatever the Host is
         peer = peer_of(sources, url, values["route_domain"])
-        call = _call(method, url, values, call_limits(sources))
+        call = _call(method, url, values, limits)
         notes = Notes(silent=silent, verbose=values["verbose"])
         if values["repeat"] is None:
             return _once(peer, call, notes, values)

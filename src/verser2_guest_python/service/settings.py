@@ -36,7 +36,16 @@ Count = Annotated[int, Field(ge=1, le=100_000)]
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 # Where pydantic's own words help nobody
 _A_SIZE: Final = "it should be a size such as 64MiB, 500KB or 67108864"
-_WANTED: Final = MappingProxyType({"byte_size": _A_SIZE, "byte_size_unit": _A_SIZE})
+_WANTED: Final = MappingProxyType(
+    {
+        "byte_size": _A_SIZE,
+        "byte_size_unit": _A_SIZE,
+        "float_parsing": "it should be a number, such as 2.5",
+        "int_parsing": "it should be a whole number",
+        "int_from_float": "it should be a whole number",
+        "bool_parsing": "it should be true or false",
+    }
+)
 MIN_UNREAD_BYTES: Final = 64 * 1024
 MAX_IDLE_WEBSOCKET_LEASES: Final = 4  # deployed Hosts refuse the fifth (protocol.md §11)
 
