@@ -84,7 +84,8 @@ def test_the_log_and_the_socket_are_looked_at(tmp_path: Path) -> None:
 
 
 def test_values_of_the_wrong_kind_are_told_in_plain_words(tmp_path: Path) -> None:
-    text = '[workers]\nworkers = "two"\nreload = "maybe"\n[broker]\ntimeout = "5s"\nretry = 1.5\n'
+    text = '[workers]\nworkers = "two"\nreload = "maybe"\n'
+    text += '[broker]\ntimeout = "5s"\nretry = 1.5\nwait = true\n'
     code, said = checked(tmp_path / "broker.toml", text)
     assert code == 78
     for key, wanted in (
@@ -94,3 +95,4 @@ def test_values_of_the_wrong_kind_are_told_in_plain_words(tmp_path: Path) -> Non
         ("broker.retry", "a whole number"),
     ):
         assert any(key in line and line.endswith(f"should be {wanted}.") for line in said.splitlines()), key
+    assert any("broker.wait" in line and "should not be true or false" in line for line in said.splitlines())
