@@ -5,13 +5,12 @@ Apart from `reference.py`, which asks the command line, and which writes this pa
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Iterator
 from enum import Enum
-from textwrap import dedent, indent
+from textwrap import dedent
 from typing import Any
 
 import verser2_guest_python
@@ -60,6 +59,7 @@ Made from the docstrings (`python -m tests.docs.reference`). All of it is import
 may change without a word.
 """
 _SECTION = re.compile(r"^(Args|Raises|Returns|Yields|Example|Attributes):$")
+_EXAMPLE = re.compile(r"^(?: {4}.*\n(?:\n(?= {4}))*)+", re.MULTILINE)
 _ENTRY = re.compile(r"^    (\*{0,2}\w[\w, …*]*): (.+)$")
 
 
@@ -83,11 +83,11 @@ def described(value: Any) -> str:
     if inspect.isclass(value):
         if dataclasses.is_dataclass(value):
             parts.append(code(signature(name, value)))
-        parts.append(markdown(inspect.getdoc(value) or "", name))
+        parts.append(markdown(inspect.getdoc(value) or ""))
         parts.extend(member_of(name, *member) for member in members(value))
     else:
         parts.append(code(signature(name, value)))
-        parts.append(markdown(inspect.getdoc(value) or "", name))
+        parts.append(markdown(inspect.getdoc(value) or ""))
     return "\n".join(part for part in parts if part.strip())
 
 
@@ -122,12 +122,12 @@ def member_of(owner: str, name: str, found: Any) -> str:
         f"#### {owner}.{name}\n\n"
         + code(signature(name, function, method=not isinstance(found, staticmethod)))
         + "\n"
-        + markdown(inspect.getdoc(function) or "", f"{owner}.{name}")
+        + markdown(inspect.getdoc(function) or "")
     )
 
 
 def code(text: str) -> str:
-    return indent(text, "    ") + "\n"
+    return f"<!-- made -->\n```python\n{text}\n```\n"
 
 
 def signature(name: str, value: Callable[..., Any], *, method: bool = False) -> str:
@@ -178,8 +178,8 @@ def value_of(default: Any) -> str:
     return "…" if text.startswith("<") else text
 
 
-def markdown(docstring: str, place: str) -> str:
-    """A docstring in Markdown: its sections become lists, its examples stay indented code."""
+def markdown(docstring: str) -> str:
+    """A docstring in Markdown: its sections become lists, its examples blocks that a test runs."""
     out: list[str] = []
     section = ""
     for line in docstring.splitlines():
@@ -193,7 +193,5 @@ def markdown(docstring: str, place: str) -> str:
             out.append(f"- {names}: {entry[2]}")
         else:
             out.append(f"  {line.strip()}" if line.strip() else "")
-    if "Example" in docstring:
-        example = dedent(docstring.partition("Example:\n")[2])
-        compile(example, place, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(out)).strip() + "\n"
+    text = re.sub(r"\n{3,}", "\n\n", "\n".join(out)).strip() + "\n"
+    return _EXAMPLE.sub(lambda found: f"<!-- inside -->\n```python\n{dedent(found[0])}```\n", text)

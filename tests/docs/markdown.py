@@ -1,16 +1,22 @@
 """Reads README and the pages of `docs/`: their code blocks, links, headings and tables.
 
-Apart from the tests because all of them look at the same pages. A code block may have a marker above
-it, a comment that nobody sees on the rendered page::
+Apart from the tests because all of them look at the same pages. Each code block has a marker above it, a comment
+that nobody sees on the rendered page and that says how the block is checked::
 
-    <!-- file: hello.py -->              the block is a file of the page; it is written before anything runs
+    <!-- file: hello.py -->              it is a file of the page; it is written before anything runs
     <!-- run -->                         it is run: sh by bash, python as a program
     <!-- run: exits 6 -->                the same, and it ends with this code
     <!-- run: hello.py -->               a file that is also run
     <!-- start: until "registered" -->   it is started, and goes on until the page ends
+    <!-- start: until "…", then stop --> it is started, and stopped before what follows
+    <!-- install -->                     it is run in an empty environment
     <!-- inside: broker -->              python with `await`, run beside a real Host, Guest and Broker
     <!-- output -->                      what the block before printed; `…` stands for anything
-    <!-- shown -->                       it is shown only: nothing to check
+    <!-- unit: verser2-host -->          a drop-in for that unit of `config/systemd`, read by systemd's own reader
+    <!-- wire: registration -->          JSON of the protocol, read by what reads it from the wire
+    <!-- made -->                        made from the program, and compared with it
+    <!-- tested: tests/docs/test_x.py -->  that test takes the block from the page
+    <!-- picture -->                     a drawing
 
 A page may begin with `<!-- needs: certificates, host, guest -->`: what is there before its first block.
 """
@@ -22,11 +28,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FIGURES = ROOT / "docs" / "performance.md"  # what bench/ has measured: to be read, not to be followed
-PAGES = (ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if path != FIGURES))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+MARKERS = (
+    "needs",
+    "file",
+    "run",
+    "start",
+    "install",
+    "inside",
+    "output",
+    "unit",
+    "wire",
+    "made",
+    "tested",
+    "picture",
+)
 
 _FENCE = re.compile(r"^(`{3,})(\w*)\s*$")
-_MARKER = re.compile(r"^<!-- (needs|file|run|start|inside|output|shown)(?:: (.*))? -->$")
+_MARKER = re.compile(rf"^<!-- ({'|'.join(MARKERS)})(?:: (.*))? -->$")
+# What Markdown takes for code as well, or a page may have written instead: nothing may escape the tests
+_OTHER_BLOCK = re.compile(r"^\s*(`{3}|~{3}|<pre\b)")
+_INDENTED = re.compile(r"^(?: {4}|\t)")
 _HEADING = re.compile(r"^#+ (.+)$")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _NOT_IN_A_SLUG = re.compile(r"[^\w\- ]")
@@ -54,12 +76,18 @@ def name_of(page: Path) -> str:
 
 def blocks_of(page: Path) -> list[Block]:
     """The code blocks of a page, in order."""
+    return blocks_in(page, page.read_text())
+
+
+def blocks_in(page: Path, text: str) -> list[Block]:
+    """The code blocks of what a page says, in order."""
     blocks: list[Block] = []
     marker = ("", "")
     fence = language = ""
     start = 0
+    blank = True
     body: list[str] = []
-    for number, line in enumerate(page.read_text().splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         if fence:
             if line == fence:
                 blocks.append(Block(page, start, language, "\n".join(body) + "\n", *marker))
@@ -72,7 +100,11 @@ def blocks_of(page: Path) -> list[Block]:
         elif found := _MARKER.match(line):
             marker = (found[1], found[2] or "")
         elif line.strip():
+            place = f"{name_of(page)}:{number}"
+            assert not _OTHER_BLOCK.match(line), f"{place}: begin a block with three backticks and a language"
+            assert not (blank and _INDENTED.match(line)), f"{place}: code is to stand between fences"
             marker = ("", "")
+        blank = not line.strip()
     assert not fence, f"{name_of(page)}:{start}: this block does not end"
     return blocks
 

@@ -56,7 +56,7 @@ def command_line() -> str:
     for path, command in commands():
         rows = [row for parameter in command.params if (row := _row(parameter)) is not None]
         parts.append(f"## verser2-guest {path}\n")
-        parts.append(f"    verser2-guest {path} {_arguments(command)}\n")
+        parts.append(f"<!-- made -->\n```text\nverser2-guest {path} {_arguments(command)}\n```\n")
         parts.append(f"{_paragraphs(command.help or '')}\n")
         same = next((other for known, other in shown if known == rows), None)
         if same is not None:

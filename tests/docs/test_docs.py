@@ -20,6 +20,7 @@ from tests.docs.markdown import (
     ROOT,
     Block,
     anchors_of,
+    blocks_in,
     blocks_of,
     commands_in,
     links_of,
@@ -36,7 +37,17 @@ from verser2_guest_python.service.sources import Sources
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 REFERENCE = ROOT / "docs" / "reference"
 EXAMPLES = sorted((ROOT / "config").rglob("*.toml"))
-LANGUAGES = {"python", "sh", "text", "toml"}
+# What each kind of block may be marked as
+CHECKS = {
+    "python": {"file", "run", "start", "inside", "made"},
+    "sh": {"file", "run", "start", "install", "tested"},
+    "text": {"file", "output", "made", "tested", "picture"},
+    "toml": {"file"},
+    "json": {"wire"},
+    "ini": {"unit"},
+    "dockerfile": {"tested"},
+}
+MADE = {api.PAGE, reference.CLI_PAGE}
 TABLES = {"host.policy"}  # of a file only
 
 
@@ -46,12 +57,57 @@ def place(value: Block | Path) -> str:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=place)
 def test_a_block_is_checked(block: Block) -> None:
-    assert block.language in LANGUAGES
-    if block.language == "python":
-        assert block.marker in {"file", "run", "start", "inside"}, "say in a marker how this block is checked"
+    """Each is run, or read by what it is for; the marker above it says how."""
+    assert block.language in CHECKS, f"say which of {', '.join(sorted(CHECKS))} it is"
+    assert block.marker in CHECKS[block.language], "say in a marker how this block is checked"
+    if block.marker == "made":
+        assert block.page in MADE, "only what is made from the program is compared with it"
+    elif block.marker == "tested":
+        assert name_of(block.page) in (ROOT / block.argument).read_text(), "that test does not know the page"
+    elif block.marker == "picture":
+        assert set(block.text) & set("─│└┌<>"), "this is no drawing"
+    elif block.language == "python":
         compile(block.text, block.place, "exec", flags=0x2000)  # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     elif block.language == "toml":
         Settings(**tomllib.loads(block.text))
+
+
+def test_what_is_printed_was_printed_by_something() -> None:
+    for page in PAGES:
+        last = ""
+        for block in blocks_of(page):
+            assert block.marker != "output" or last in {"run", "start", "inside"}, block.place
+            last = block.marker
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("Then:\n\n    pip install x\n", "between fences"),
+        ("- a list:\n\n\tpip install x\n", "between fences"),
+        ("~~~\npip install x\n~~~\n", "three backticks"),
+        ("- a list:\n\n  ```sh\n  pip install x\n  ```\n", "three backticks"),
+        ("```sh title=x\npip install x\n```\n", "three backticks"),
+        ("<pre>pip install x</pre>\n", "three backticks"),
+        ("```sh\npip install x\n", "does not end"),
+    ],
+)
+def test_no_block_escapes(text: str, complaint: str) -> None:
+    with pytest.raises(AssertionError, match=complaint):
+        blocks_in(ROOT / "docs" / "page.md", text)
+
+
+def test_a_marker_is_for_one_block() -> None:
+    marked = {
+        text: [block.marker for block in blocks_in(ROOT / "docs" / "page.md", text)]
+        for text in (
+            "<!-- run -->\n```sh\ntrue\n```\n\n```sh\nfalse\n```\n",
+            "<!-- run -->\nWords.\n\n```sh\ntrue\n```\n",
+            "<!-- rum -->\n```sh\ntrue\n```\n",
+            "```\ntrue\n```\n",
+        )
+    }
+    assert list(marked.values()) == [["run", ""], [""], [""], [""]]
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "sh"], ids=place)
