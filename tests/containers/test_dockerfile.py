@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -20,8 +22,9 @@ from cryptography import x509
 from tests.cli.processes import WAIT_SECONDS, host_process
 from tests.containers.dockerfile import read_dockerfile, sent_to_the_engine
 from tests.containers.sandbox import Image, why_not
-from tests.docs.markdown import ROOT
+from tests.docs.markdown import ROOT, blocks_of
 from tests.docs.playing import free_port
+from tests.docs.test_docs import parse
 from tests.service.conftest import registered
 from tests.support.certificates import Certificates, Identity, make_identity
 from verser2_guest_python import create_verser_broker
@@ -30,6 +33,10 @@ from verser2_guest_python.service.settings import SessionSettings
 STAGES = read_dockerfile(ROOT / "Dockerfile")
 FINAL = STAGES[-1]
 EXAMPLE = ROOT / "config" / "container"
+PAGE = ROOT / "docs" / "containers.md"  # docs/containers.md
+BUILD, RUN, OWN_IMAGE, COMPOSE, ASK, ANSWERS = (
+    block.text for block in blocks_of(PAGE) if block.marker == "tested"
+)
 SOCKET = "/run/verser2-guest/health.sock"
 
 APP = """\
@@ -98,6 +105,67 @@ def test_only_what_is_needed_is_sent_to_the_engine() -> None:
         "src",
     }
     assert not any("__pycache__" in name for name in sent)
+
+
+def test_the_page_tells_to_do_what_works() -> None:
+    """All that an engine would read into the commands; what they do is done below."""
+    assert shlex.split(BUILD) == ["docker", "build", "-t", "verser2-guest", "."]
+    words = shlex.split(RUN.replace("\\\n", " "))
+    name = words.index("verser2-guest")
+    assert words[:name] == [
+        *("docker", "run", "--rm", "--read-only", "--tmpfs", SOCKET.rpartition("/")[0]),
+        *("-v", f"$PWD:{FINAL.last('WORKDIR').rest}:ro"),
+    ]
+    parse(words[name + 1 :])
+    build, enter, up = map(shlex.split, COMPOSE.splitlines())
+    assert build == shlex.split(BUILD)
+    assert enter == ["cd", EXAMPLE.relative_to(ROOT).as_posix()]
+    assert up == ["docker", "compose", "up", "--build"]
+    gateway = yaml.safe_load((EXAMPLE / "compose.yaml").read_text())["services"]["gateway"]
+    [port] = gateway["ports"]
+    for line in ASK.splitlines():
+        assert shlex.split(line) == ["curl", f"http://localhost:{port.split(':')[-2]}/"]
+
+
+def test_the_image_of_the_page_runs_as_its_base_does(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(OWN_IMAGE)
+    [stage] = read_dockerfile(tmp_path / "Dockerfile")
+    assert stage.base == "verser2-guest"
+    assert stage.last("USER") == FINAL.last("USER")
+
+
+@pytest.mark.slow
+async def test_an_app_is_served_as_the_page_says(image: Image, certs: Certificates, tmp_path: Path) -> None:
+    """Mounted where the page mounts it, and in the image that the page makes, with packages of its own."""
+    shutil.copy(ROOT / "examples" / "hello.py", image.path("/app/hello.py"))
+    image.path("/app/ca.pem").write_bytes(certs.ca.read_bytes())
+    words = shlex.split(RUN.replace("\\\n", " "))
+    arguments = words[words.index("verser2-guest") + 1 :]
+    with host_process(certs.host, certs.host_key) as port:
+        url = f"https://localhost:{port}"
+        arguments = [word.replace("https://host.example:8443", url) for word in arguments]
+        with image.start(*arguments) as container:
+            await registered(container, "guest-a")
+            assert await asyncio.to_thread(container.stop) == 0, container.transcript()
+
+        (tmp_path / "Dockerfile").write_text(OWN_IMAGE)
+        lock = (ROOT / "requirements" / "test.txt").read_text()
+        package = re.search(r"^itsdangerous==.*\n(?:    --hash.*\n)+", lock, re.MULTILINE)
+        assert package is not None
+        (tmp_path / "requirements.txt").write_text(package[0])
+        (tmp_path / "shop").mkdir()
+        app = (ROOT / "examples" / "hello.py").read_text()
+        (tmp_path / "shop" / "__init__.py").write_text(f"{app}\nimport itsdangerous  # noqa\n")
+        (tmp_path / "verser2-guest.toml").write_text(
+            f'app = "shop:app"\nhost_url = "{url}"\nguest_id = "shop"\nrouted_domains = ["shop.test"]\n'
+            '[tls]\nca_file = "ca.pem"\n'
+        )
+        image.extend(read_dockerfile(tmp_path / "Dockerfile")[0], tmp_path)
+        with image.start() as container:
+            await registered(container, "shop")
+            assert await asyncio.to_thread(container.stop) == 0, container.transcript()
+    for name in ("requirements.txt", "verser2-guest.toml"):
+        image.path(f"/app/{name}").unlink()
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +244,7 @@ def test_the_example_works_as_a_whole(image: Image) -> None:
         while len(answers) < 2:  # both Guests are asked in turn
             with urllib.request.urlopen(f"http://127.0.0.1:{ports['8080']}/", timeout=WAIT_SECONDS) as answer:
                 answers.add(answer.read().decode())
-        assert answers == {"Hello from guest-1!\n", "Hello from guest-2!\n"}
+        assert answers == set(ANSWERS.splitlines(keepends=True)), "what the page shows"
         for name in reversed(running):
             assert running[name].stop() == 0, running[name].transcript()
 

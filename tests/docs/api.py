@@ -5,6 +5,7 @@ Apart from `reference.py`, which asks the command line, and which writes this pa
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import re
@@ -179,7 +180,7 @@ def value_of(default: Any) -> str:
 
 
 def markdown(docstring: str) -> str:
-    """A docstring in Markdown: its sections become lists, its examples blocks that a test runs."""
+    """A docstring in Markdown: its sections become lists, its examples blocks."""
     out: list[str] = []
     section = ""
     for line in docstring.splitlines():
@@ -194,4 +195,6 @@ def markdown(docstring: str) -> str:
         else:
             out.append(f"  {line.strip()}" if line.strip() else "")
     text = re.sub(r"\n{3,}", "\n\n", "\n".join(out)).strip() + "\n"
-    return _EXAMPLE.sub(lambda found: f"<!-- inside -->\n```python\n{dedent(found[0])}```\n", text)
+    for found in _EXAMPLE.finditer(text):
+        compile(dedent(found[0]), "an example", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    return _EXAMPLE.sub(lambda found: f"<!-- made -->\n```python\n{dedent(found[0])}```\n", text)

@@ -1,7 +1,7 @@
 """Reads README and the pages of `docs/`: their code blocks, links, headings and tables.
 
-Apart from the tests because all of them look at the same pages. Each code block has a marker above it, a comment
-that nobody sees on the rendered page and that says how the block is checked::
+Apart from the tests because all of them look at the same pages. Each code block has a marker above it, a
+comment that nobody sees on the rendered page and that says how the block is checked::
 
     <!-- file: hello.py -->              it is a file of the page; it is written before anything runs
     <!-- run -->                         it is run: sh by bash, python as a program
@@ -12,7 +12,7 @@ that nobody sees on the rendered page and that says how the block is checked::
     <!-- install -->                     it is run in an empty environment
     <!-- inside: broker -->              python with `await`, run beside a real Host, Guest and Broker
     <!-- output -->                      what the block before printed; `…` stands for anything
-    <!-- unit: verser2-host -->          a drop-in for that unit of `config/systemd`, read by systemd's own reader
+    <!-- unit: verser2-host -->          a drop-in for a unit of `config/systemd`, read by systemd itself
     <!-- wire: registration -->          JSON of the protocol, read by what reads it from the wire
     <!-- made -->                        made from the program, and compared with it
     <!-- tested: tests/docs/test_x.py -->  that test takes the block from the page

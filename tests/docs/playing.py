@@ -5,13 +5,13 @@ Apart from `markdown.py`, which only reads. Everything happens in one directory 
 than there is all in `Player.here`:
 
 - A port that a page names is one that is free.
-- `host.example` is this machine. A page that needs `host.example` has a Host there, and 8443 of its own beside it.
+- `host.example` is this machine. A page that needs `host.example` has a Host there, on a port of its own.
 - `collector` is this machine as well, with a receiver of traces for pages that need one.
 - `/path/to/verser2-guest-python` is this checkout. Pages that need `checkout` begin in a copy of it.
 - `/etc` and `/opt` are directories of the page.
 - A benchmark is one short round, `make test` runs one file of tests.
-- What needs more than a test can have (an engine for containers, a cluster, a service manager, root) is done by
-  the programs in `standins/`, each of which says what it does instead.
+- What needs more than a test can have (a cluster, a service manager, root) is done by the programs in
+  `standins/`, each of which says what it does instead.
 """
 
 from __future__ import annotations
@@ -58,6 +58,18 @@ _GUEST = (
     "verser2-guest serve play_app:app --host-url https://localhost:8443 --guest-id guest-a "
     "--domain a.local.test --tls-ca-file ca.pem --tls-cert-file guest.pem --tls-key-file guest-key.pem"
 )
+_MY_APP = """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "my-app"
+version = "1"
+
+[tool.hatch.build.targets.wheel]
+only-include = ["hello.py"]
+"""
 _COLLECTOR = """\
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -112,6 +124,8 @@ class Player:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for file in (self.directory / "root").glob("*.pid"):  # of services
+            os.kill(int(file.read_text()), signal.SIGTERM)
         self._ends.close()
 
     # --- What is another thing here ---------------------------------------------------------
@@ -151,6 +165,9 @@ class Player:
             Certificates.make(
                 self.directory, guest_name="guest", broker_name="broker"
             )  # as the tutorial does
+        if "my-app" in needs:
+            self.write("my-app/pyproject.toml", _MY_APP)
+            shutil.copy(ROOT / "examples" / "hello.py", self.directory / "my-app" / "hello.py")
         if "shop" in needs:
             shutil.copy(ROOT / "examples" / "hello.py", self.directory / "shop.py")
         if "host.example" in needs:
@@ -158,7 +175,8 @@ class Player:
             self.write("play_example.py", _HOST.replace("PORT", port).replace("CLIENT_CA", "None"))
             self.start("python play_example.py", "listening")
         if "host" in needs:
-            self.write("play_host.py", self.here(_HOST.replace("PORT", "8443").replace("CLIENT_CA", '"ca.pem"')))
+            host = _HOST.replace("PORT", "8443").replace("CLIENT_CA", '"ca.pem"')
+            self.write("play_host.py", self.here(host))
             self.start("python play_host.py", "listening")
         if "guest" in needs:
             shutil.copy(ROOT / "examples" / "hello.py", self.directory / "play_app.py")
@@ -170,9 +188,8 @@ class Player:
     def _check_out(self) -> None:
         """A copy of this checkout, with everything installed that its Makefile asks for."""
         for name in _COPIED:
-            shutil.copytree(
-                ROOT / name, self.directory / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules")
-            )
+            left_out = shutil.ignore_patterns("__pycache__", "node_modules")
+            shutil.copytree(ROOT / name, self.directory / name, ignore=left_out)
         for path in ROOT.iterdir():
             if path.is_file() and path.name != ".git":  # of a worktree it is a file
                 shutil.copy(path, self.directory)
@@ -197,7 +214,9 @@ class Player:
                 self.write(block.argument, text)
             case "run":
                 name, code = _run_argument(block.argument)
-                self.run(self._command(block, text, name), code, block.place)
+                long = "pip install" in text or "/bin/pip" in text or "make " in text or "bench." in text
+                seconds = INSTALL_SECONDS if long else WAIT_SECONDS
+                self.run(self._command(block, text, name), code, block.place, seconds)
             case "start":
                 name, until, stop = _start_argument(block.argument)
                 process = self.start(self._command(block, text, name), until)
@@ -214,8 +233,7 @@ class Player:
         """Installs into an environment of its own, and asks what is there whether it works."""
         if "-m venv" not in text:
             text = f"python3 -m venv .venv\n. .venv/bin/activate\n{text}"
-        text += "\npip check\ntest $(command -v verser2-guest) = $PWD/.venv/bin/verser2-guest\nverser2-guest --version\n"
-        self.run(text, 0, place, INSTALL_SECONDS)
+        self.run(f"{text}\npip check\n.venv/bin/verser2-guest --version\n", 0, place, INSTALL_SECONDS)
         assert "WARNING" not in self.said, f"{place}:\n{self.said}"
 
     def _command(self, block: Block, text: str, name: str) -> str:
