@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from tests.cli.processes import COMMAND, WAIT_SECONDS, start
-from tests.docs.markdown import ROOT
+from tests.docs.markdown import ROOT, Block, blocks_of
 from tests.service.conftest import Place
 from tests.service.test_serving_options import closed_port
 from tests.support.certificates import Certificates
 from verser2_guest_python.service.systemd import Notifier
 
+DROP_INS = [block for block in blocks_of(ROOT / "docs" / "systemd.md") if block.marker == "unit"]
 UNITS = sorted((ROOT / "config" / "systemd").glob("*.service"))
 
 
@@ -227,3 +228,28 @@ def test_a_unit_file_exposes_little(unit: Path) -> None:
     found = re.search(r"exposure level for \S+: (\d+\.\d)", rated.stdout)
     assert found is not None, rated.stdout + rated.stderr
     assert float(found[1]) <= WORST_EXPOSURE
+
+
+@pytest.mark.parametrize("block", DROP_INS, ids=lambda block: block.argument)
+def test_a_drop_in_of_the_page_is_read_by_systemd(block: Block, tmp_path: Path) -> None:
+    unit = ROOT / "config" / "systemd" / f"{block.argument}.service"
+    names = {line.partition("=")[0] for line in block.text.splitlines()[1:]}
+    assert block.text.startswith("[Service]\n")
+    assert names <= set(re.findall(r"^(\w+)=", unit.read_text(), re.MULTILINE)), "it changes what is there"
+    tool = shutil.which("systemd-analyze")
+    if tool is None:
+        pytest.skip("systemd-analyze is not installed: the drop-in is not checked")
+    copy = tmp_path / unit.name
+    text = unit.read_text().replace("/opt/verser2-guest/bin/verser2-guest", COMMAND[0])
+    copy.write_text(text.replace("Type=notify-reload", "Type=notify"))  # as above
+    (tmp_path / f"{unit.name}.d").mkdir()
+    (tmp_path / f"{unit.name}.d" / "port.conf").write_text(block.text)
+    checked = subprocess.run(
+        [tool, "verify", "--man=no", str(copy)],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+    )
+    complaints = [line for line in checked.stderr.splitlines() if unit.name in line or "port.conf" in line]
+    assert complaints == []

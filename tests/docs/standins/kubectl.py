@@ -41,7 +41,7 @@ def main(words: list[str]) -> None:
             if word.startswith("--from-file="):
                 assert Path(word.partition("=")[2]).is_file(), f"there is no file {word}"
         if tool is not None:
-            made = output_of([tool, *words, "--dry-run=client", "-o", "yaml"])
+            output_of([tool, *words, "--dry-run=client", "-o", "yaml"])
     assert [complaint for one in made for complaint in complaints(one)] == []
 
 
