@@ -24,7 +24,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -125,7 +125,8 @@ class Player:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for file in (self.directory / "root").glob("*.pid"):  # of services
-            os.kill(int(file.read_text()), signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.kill(int(file.read_text()), signal.SIGTERM)
         self._ends.close()
 
     # --- What is another thing here ---------------------------------------------------------
