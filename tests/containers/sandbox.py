@@ -107,7 +107,8 @@ class Image:
     def extend(self, stage: Stage, context: Path) -> None:
         """Goes on with a Dockerfile that begins with `FROM` this image; all of `context` is sent."""
         base, self.stage = self.stage, stage
-        self.build(context, {str(file.relative_to(context)) for file in context.rglob("*")}, {})
+        sent = {str(file.relative_to(context)) for file in context.rglob("*") if file.is_file()}
+        self.build(context, sent, {})
         self.stage = Stage(base.base, stage.name, [*base.instructions, *stage.instructions])
 
     def path(self, name: str) -> Path:
@@ -120,7 +121,7 @@ class Image:
             shutil.copytree(others[words[0][7:]].path(source), self.path(target), symlinks=True)
             return
         *names, target = words
-        for name in names:
+        for name in (name.rstrip("/") for name in names):
             files = [file for file in sorted(sent) if file == name or file.startswith(f"{name}/")]
             assert files, f"COPY {name}: .dockerignore leaves it out"
             for file in files:
