@@ -66,7 +66,6 @@ def package_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("block", INSTALLS, ids=lambda block: block.place)
 def test_what_a_page_installs_is_there(block: Block, tmp_path: Path, package_cache: Path) -> None:
     with Player(tmp_path, PIP_CACHE_DIR=str(package_cache)) as player:
-        player.prepare(needs_of(block.page) & {"checkout"})
         player.play(block)
 
 
