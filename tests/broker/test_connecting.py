@@ -201,7 +201,7 @@ async def test_closing_fails_what_is_under_way(certs: Certificates) -> None:
     async with scripted(certs) as (host, broker):
         call = asyncio.create_task(broker.get(URL))
         await host.accept("/verser/request")
-        await broker.close("the test is over")
+        await broker.close("the test is over", timeout=0)
         await broker.close()
         with pytest.raises(DisconnectedTargetError, match="the test is over"):
             await call

@@ -319,6 +319,6 @@ async def test_closing_the_broker_ends_uploads_that_wait_for_their_source(certs:
         stream = await host.accept("/verser/request")
         send_head(stream, 200)
         response = await call
-        await broker.close()
+        await broker.close(timeout=0)
         assert closed.is_set()
         del response

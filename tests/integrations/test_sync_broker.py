@@ -305,7 +305,7 @@ def test_a_response_outlives_its_broker_without_harm(stack: Stack) -> None:
     response = stack.broker.get(f"{URL}/big?blocks=100000")
     chunks = response.iter_bytes()
     assert next(chunks)
-    stack.broker.close()
+    stack.broker.close(timeout=0)
     with pytest.raises((DisconnectedTargetError, VerserUsageError)):
         list(chunks)
     response.close()
@@ -355,7 +355,7 @@ def test_closing_ends_calls_of_other_threads(stack: Stack) -> None:
     for caller in callers:
         caller.start()
     stack.threaded.until(lambda: stack.diary.events.count("waiting") == len(callers))
-    stack.broker.close("the end of the test")
+    stack.broker.close("the end of the test", timeout=0)
     assert all(isinstance(told.get(timeout=END_SECONDS), DisconnectedTargetError) for _ in callers)
     for caller in callers:
         caller.join(END_SECONDS)

@@ -21,6 +21,7 @@ from verser2_guest_python.broker.listeners import RouteListener
 from verser2_guest_python.broker.methods import HttpMethods
 from verser2_guest_python.broker.opening import OpenWebSocket, WebSocketOpener
 from verser2_guest_python.broker.options import (
+    DEFAULT_CLOSE_SECONDS,
     DEFAULT_MAX_REDIRECTS,
     DEFAULT_PING_INTERVAL_SECONDS,
     DEFAULT_PING_TIMEOUT_SECONDS,
@@ -108,11 +109,18 @@ class VerserBroker(HttpMethods):
         """
         await self._keeper.connect()
 
-    async def close(self, reason: str = "closed", *, timeout: float = 0.0) -> None:
-        """Ends the session in good order. Safe to call at any time, and more than once.
+    async def close(self, reason: str = "closed", *, timeout: float = DEFAULT_CLOSE_SECONDS) -> None:
+        """Drains, and ends the session in good order. Safe to call at any time, and more than once.
 
-        Requests under way get up to `timeout` seconds to be done (those after it fail at once); then
-        they raise `DisconnectedTargetError`. `reason` is what they say. WebSockets are closed with 1001.
+        What is under way gets up to `timeout` seconds (30; `math.inf` sets no limit), and then raises
+        `DisconnectedTargetError`, which says `reason`. That is: a request whose answer is awaited or whose
+        body is still sent, a body that somebody reads, and an iteration over one that has begun and has
+        not been left, also the caller's own. An answer that nobody reads holds nothing up; what has come of
+        it completely can still be read. New requests fail at once. WebSockets are closed with 1001.
+
+        A second call joins the first; a shorter `timeout` shortens it. Cancelled, it ends the session at
+        once. In an upload's own source nothing is waited for. Leaving `async with` calls it; leaving by an
+        exception, with a `timeout` of 0.
         """
         await self._keeper.close(reason, timeout)
         await self._directory.close()
@@ -124,7 +132,7 @@ class VerserBroker(HttpMethods):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.close()
+        await self.close(timeout=DEFAULT_CLOSE_SECONDS if kind is None else 0.0)
 
     # --- Routes -----------------------------------------------------------------------------
 

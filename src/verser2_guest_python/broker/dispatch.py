@@ -47,6 +47,7 @@ async def dispatch(
         status = status_of(fields)
         error, prefix = await host_error(stream, status, fields, marked=link.marks_errors)
         if error is None:
+            exchange.rest()
             return VerserBrokerResponse(
                 exchange, status, fields, prefix=prefix, timeout=timeout, deadline=deadline
             )
@@ -91,6 +92,6 @@ async def _begin(link: Link, request: Request, entry: RouteEntry, request_id: st
     exchange = Exchange(link, stream, entry, request.method, request.target, request_id)
     body = request.body
     if body is not None and (body.data is None or not stream.write_now(body.data, end=True)):
-        exchange.upload = Upload(stream, body, request.declared)
+        exchange.upload = Upload(stream, body, request.declared, link.room)
         link.own(exchange.upload.task)
     return exchange

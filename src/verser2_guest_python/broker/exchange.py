@@ -1,5 +1,8 @@
 """One request under way: its stream, its upload, and its place in every count, given back once.
 
+It is awaited, and a close of the Broker waits for it, until its head is there; and again while its body is
+read. In between nobody may ever come back for it. An upload is awaited by itself (see `Upload`).
+
 Apart from the response because it begins earlier (an answer may never come) and because every way
 out (the whole answer, an error, a cancelled task, a response that nobody keeps) ends here.
 """
@@ -7,6 +10,7 @@ out (the whole answer, an error, a cancelled task, a response that nobody keeps)
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from verser2_guest_python.http2 import ErrorCode, Http2Error, Stream
@@ -21,7 +25,18 @@ if TYPE_CHECKING:
 class Exchange:
     """What one request holds. `over` once it has been given back."""
 
-    __slots__ = ("domain", "guest", "link", "method", "over", "request_id", "stream", "target", "upload")
+    __slots__ = (
+        "awaited",
+        "domain",
+        "guest",
+        "link",
+        "method",
+        "over",
+        "request_id",
+        "stream",
+        "target",
+        "upload",
+    )
 
     def __init__(
         self, link: Link, stream: Stream, entry: RouteEntry, method: str, target: Target, request_id: str
@@ -37,8 +52,10 @@ class Exchange:
         self.request_id = request_id
         self.upload: Upload | None = None
         self.over = False
+        self.awaited = True
         guest.in_flight += 1
         link.room.take()
+        link.room.hold()
 
     @property
     def context(self) -> dict[str, str | int | float | bool]:
@@ -51,6 +68,18 @@ class Exchange:
             return failure
         return self.link.error(error, self.context)
 
+    def rest(self) -> None:
+        """The head is there: until somebody reads the body, this holds up no close."""
+        if self.awaited and not self.over:
+            self.awaited = False
+            self.link.room.let_go()
+
+    def resume(self) -> None:
+        """Somebody reads the body, from now to its end."""
+        if not self.awaited and not self.over:
+            self.awaited = True
+            self.link.room.hold()
+
     def end(self, code: int = ErrorCode.CANCEL) -> None:
         """Gives everything back. A stream that is not closed on both sides is reset with `code`.
 
@@ -59,7 +88,7 @@ class Exchange:
         """
         if not self.over:
             self.over = True
-            _release(self.link, self.stream, self.guest, self.upload, code)
+            _release(self.link, self.stream, self.guest, self.upload, code, awaited=self.awaited)
 
     async def settle(self) -> None:
         """Until the upload's task is over, after `end`."""
@@ -74,12 +103,21 @@ class Exchange:
         if self.over:
             return
         with suppress(RuntimeError):  # the loop is closed, and the session with it
-            self.stream.session.loop.call_soon_threadsafe(
-                _release, self.link, self.stream, self.guest, self.upload, ErrorCode.CANCEL
+            release = partial(
+                _release,
+                self.link,
+                self.stream,
+                self.guest,
+                self.upload,
+                ErrorCode.CANCEL,
+                awaited=self.awaited,
             )
+            self.stream.session.loop.call_soon_threadsafe(release)
 
 
-def _release(link: Link, stream: Stream, guest: Guest, upload: Upload | None, code: int) -> None:
+def _release(
+    link: Link, stream: Stream, guest: Guest, upload: Upload | None, code: int, *, awaited: bool
+) -> None:
     if upload is not None:
         upload.cancel()
     if stream.unread:
@@ -87,3 +125,5 @@ def _release(link: Link, stream: Stream, guest: Guest, upload: Upload | None, co
     stream.reset(code)  # does nothing to a stream that is closed
     guest.in_flight -= 1
     link.room.give_back()
+    if awaited:
+        link.room.let_go()

@@ -15,6 +15,7 @@ from enum import Enum
 
 from verser2_guest_python.broker.control import ControlMessage
 from verser2_guest_python.broker.directory import Directory
+from verser2_guest_python.broker.ending import Ending
 from verser2_guest_python.broker.facts import BrokerFacts
 from verser2_guest_python.broker.link import Link
 from verser2_guest_python.broker.options import BrokerOptions
@@ -56,6 +57,7 @@ class Keeper:
         self._link: Link | None = None
         self._retired: dict[Link, asyncio.Task[None]] = {}
         self._keeping: asyncio.Task[None] | None = None
+        self._ending: Ending | None = None
         self._changed = Pulse()
         self._backoff = Backoff(options.reconnect_max_delay)
         self._address = 0  # of the Hosts, the one whose turn it is
@@ -151,6 +153,8 @@ class Keeper:
         before, self._state = self._state, _State.CONNECTING
         self._suffix = 0
         try:
+            if self._ending is not None:
+                await self._ending.wait()
             if self._link is not None:
                 await self._link.wait_closed()
                 self._link = None
@@ -160,7 +164,7 @@ class Keeper:
                 self._state = before
             raise
         if self._state is not _State.CONNECTING:
-            await link.close("closed", 0.0)
+            await link.close("closed")
             raise VerserUsageError(
                 f"The Broker {self._options.broker_id!r} was closed while it was connecting."
             )
@@ -329,24 +333,24 @@ class Keeper:
     # --- The end ------------------------------------------------------------------------------------
 
     async def close(self, reason: str, timeout: float) -> None:
-        """Ends all sessions; what is under way has up to `timeout` seconds."""
+        """Ends all sessions; what is awaited has up to `timeout` seconds. A second call joins the first."""
         if self._state is not _State.NEW:
             self._state = _State.CLOSED
+        ending = self._ending
+        if ending is None or ending.over:
+            ending = self._begin_end(reason, timeout)
+        try:
+            await ending.join(timeout)
+        finally:
+            if self._ending is ending and ending.over:
+                self._ending = None
+
+    def _begin_end(self, reason: str, timeout: float) -> Ending:
         keeping, self._keeping = self._keeping, None
         link, self._link = self._link, None
         links = [one for one in (link, *self._retired) if one is not None]
-        retiring = list(self._retired.values())
+        duties = [task for task in (keeping, *self._retired.values()) if task is not None]
         self._directory.wake()
         self._changed.fire()
-        caller = asyncio.current_task()
-        ending = [asyncio.ensure_future(one.close(reason, timeout, spare=caller)) for one in links]
-        try:
-            for task in (keeping, *retiring):
-                if task is not None:
-                    task.cancel()
-                    ending.append(task)
-            if ending:
-                await asyncio.wait(ending)
-        finally:
-            for task in ending:
-                task.cancel()  # does nothing to one that is done
+        self._ending = Ending(links, duties, reason, timeout)
+        return self._ending

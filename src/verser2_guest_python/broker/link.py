@@ -10,7 +10,7 @@ session is here, and nothing that does not. When to dial another one is `keeper.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from time import perf_counter
 
 from verser2_guest_python.broker.control import ControlMessage, ControlStream
@@ -237,47 +237,52 @@ class Link:
             except ConnectionLost:
                 return
 
-    def _busy(self) -> bool:
-        return self.session.lost is None and self.room.in_flight > 0
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody awaits anything of it that can still come."""
+        return self.session.lost is None and self.room.awaited > 0
 
     async def retire(self) -> None:
         """Another link has taken its place: closes once what is under way is done."""
         self.retired = True
         self.room.wake_all()
-        while self._busy():
-            await self.room.wait_idle()
-        await self.close("the session was handed over", 0.0)
+        while self.session.lost is None and self.room.in_flight:
+            await self.room.wait_change()
+        await self.close("the session was handed over")
 
-    async def close(self, reason: str, timeout: float, *, spare: asyncio.Task[object] | None = None) -> None:
-        """Takes no new request, waits up to `timeout` seconds for those under way, and ends the session.
+    def refuse(self) -> None:
+        """Takes nothing new from now on; who waits to send something finds that out."""
+        self.session.goaway()
+        self.room.wake_all()
 
-        WebSockets are told 1001 and have 1 s to answer that, in any case. `spare` is a task that waits for
-        this, and so cannot be waited for.
+    async def close(self, reason: str, spare: Collection[asyncio.Task[object]] = ()) -> None:
+        """Ends the session, and with it whatever is under way.
+
+        WebSockets are told 1001 and have 1 s to answer that. `spare` are tasks that wait for this, and so
+        cannot be waited for.
         """
-        if self.session.lost is None:
-            await self._close_sockets()
-        if self._busy() and timeout > 0:
-            self.session.goaway()
-            try:
-                async with asyncio.timeout(timeout):
-                    while self._busy():
-                        await self.room.wait_idle()
-            except TimeoutError:
-                pass  # they fail with the session
+        await self.close_sockets()
         await self.session.close(reason=reason)
         await self.wait_closed(spare)
 
-    async def _close_sockets(self) -> None:
+    async def close_sockets(self) -> None:
+        """Tells WebSockets 1001, and waits up to 1 s for the answers."""
+        if self.session.lost is not None:
+            return
         sockets = tuple(self.sockets)
         for socket in sockets:
             socket.close(_GOING_AWAY, "the Broker goes away")
         for socket in sockets:
             await socket.wait_closed()
 
-    async def wait_closed(self, spare: asyncio.Task[object] | None = None) -> None:
+    def owns(self, task: asyncio.Task[object] | None) -> bool:
+        """Whether a task is one of those that end with the session, such as an upload."""
+        return task in self._tasks
+
+    async def wait_closed(self, spare: Collection[asyncio.Task[object]] = ()) -> None:
         """Until the tasks of a session that is over have ended."""
-        spared = (asyncio.current_task(), spare)
-        tasks = [task for task in self._tasks if task not in spared]
+        current = asyncio.current_task()
+        tasks = [task for task in self._tasks if task is not current and task not in spare]
         for task in tasks:
             task.cancel()
         if tasks:

@@ -12,6 +12,9 @@ from verser2_guest_python.http2 import SessionOptions
 from verser2_guest_python.peer import DEFAULT_CONNECT_TIMEOUT_SECONDS, HostAddress, TlsFiles, find_proxy
 from verser2_guest_python.wire.registration import BROKER, Registration, encode_registration
 
+DEFAULT_CLOSE_SECONDS = 30.0
+"""What is under way has so long when a Broker is closed."""
+
 DEFAULT_PING_INTERVAL_SECONDS = 15.0
 DEFAULT_PING_TIMEOUT_SECONDS = 10.0
 DEFAULT_RECONNECT_MAX_DELAY_SECONDS = 30.0

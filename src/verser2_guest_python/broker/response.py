@@ -188,6 +188,7 @@ class VerserBrokerResponse:
         """The whole body."""
         self._begin()
         exchange = self._exchange
+        exchange.resume()
         stream = exchange.stream
         if stream.ended and stream.error is None:  # all of it is here
             body = self._count(self._prefix + stream.take() if self._prefix else stream.take())
@@ -268,6 +269,7 @@ class VerserBrokerResponse:
         self._begun = True
 
     async def _chunks(self, chunk_size: int) -> AsyncGenerator[bytes, None]:
+        self._exchange.resume()  # not before the first piece is asked for
         try:
             while chunk := await self._next(chunk_size):
                 yield chunk

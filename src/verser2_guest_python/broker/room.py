@@ -1,4 +1,4 @@
-"""Room for requests on one session: how many are under way, and who waits for one to end.
+"""Room for requests on one session: how many are under way, who waits, and what holds up a close.
 
 Apart because a Host may allow few streams at a time (protocol.md §12.6): a request then waits for
 another one's end, first come, first served, instead of failing.
@@ -13,14 +13,21 @@ from verser2_guest_python.broker.pulse import Pulse
 
 
 class Room:
-    """Counts the requests of one session."""
+    """Counts the requests of one session.
 
-    __slots__ = ("_idle", "_waiters", "in_flight")
+    Attributes:
+        in_flight: Requests and WebSockets that have a stream.
+        awaited: What a close waits for: heads and bodies that somebody awaits, and uploads. An answer that
+            nobody reads is in flight, and not awaited.
+    """
+
+    __slots__ = ("_changed", "_waiters", "awaited", "in_flight")
 
     def __init__(self) -> None:
         self.in_flight = 0
+        self.awaited = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
-        self._idle = Pulse()
+        self._changed = Pulse()
 
     @property
     def crowded(self) -> bool:
@@ -39,7 +46,17 @@ class Room:
         self.in_flight -= 1
         self.wake()
         if not self.in_flight:
-            self._idle.fire()
+            self._changed.fire()
+
+    def hold(self) -> None:
+        """Somebody awaits something of a request."""
+        self.awaited += 1
+
+    def let_go(self) -> None:
+        """They do not any more."""
+        self.awaited -= 1
+        if not self.awaited:
+            self._changed.fire()
 
     def wake(self) -> None:
         """Lets the first who waits try (again)."""
@@ -53,7 +70,7 @@ class Room:
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        self._idle.fire()
+        self._changed.fire()
 
     async def wait(self) -> None:
         """Until another request has ended, and everyone who came earlier has been served."""
@@ -68,7 +85,6 @@ class Room:
             raise
         self._waiters.remove(waiter)
 
-    async def wait_idle(self) -> None:
-        """Until no request is under way, or the session is over: look which."""
-        if self.in_flight:
-            await self._idle.wait()
+    async def wait_change(self) -> None:
+        """Until nothing is in flight, or nothing is awaited, or the session is over: look which."""
+        await self._changed.wait()

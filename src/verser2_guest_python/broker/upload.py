@@ -10,17 +10,20 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 from verser2_guest_python.broker.body import PIECE_BYTES, RequestBody
+from verser2_guest_python.broker.room import Room
 from verser2_guest_python.errors import VerserUsageError
 from verser2_guest_python.http2 import ConnectionLost, ErrorCode, Stream, StreamReset
 
 
 class Upload:
-    """The task that sends one body, and what became of it."""
+    """The task that sends one body, and what became of it. A close of the Broker waits for it."""
 
-    __slots__ = ("_stream", "task")
+    __slots__ = ("_room", "_stream", "task")
 
-    def __init__(self, stream: Stream, body: RequestBody, declared: int | None) -> None:
+    def __init__(self, stream: Stream, body: RequestBody, declared: int | None, room: Room) -> None:
         self._stream = stream
+        self._room = room
+        room.hold()
         self.task = asyncio.create_task(_send(stream, body, declared), name="verser2-broker-upload")
         self.task.add_done_callback(self._on_done)
 
@@ -43,6 +46,7 @@ class Upload:
         if task.cancelled() or task.exception() is not None:
             # The body is not whole, and must not look whole: whoever waits for the answer learns of it.
             self._stream.reset(ErrorCode.CANCEL)
+        self._room.let_go()
 
 
 async def _send(stream: Stream, body: RequestBody, declared: int | None) -> None:

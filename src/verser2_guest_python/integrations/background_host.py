@@ -264,7 +264,7 @@ class _ConnectingTransport(VerserTransport):
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
-        await self._broker.close()
+        await self._broker.close(timeout=0.0)  # as the aclose of any client
         await asyncio.to_thread(self.ends.close)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 from warnings import warn
@@ -17,9 +19,10 @@ from verser2_guest_python.broker.broker import DEFAULT_ROUTE_TIMEOUT_SECONDS, Ve
 from verser2_guest_python.broker.changes import RouteChanges
 from verser2_guest_python.broker.facts import BrokerFacts
 from verser2_guest_python.broker.listeners import RouteListener
+from verser2_guest_python.broker.options import DEFAULT_CLOSE_SECONDS
 from verser2_guest_python.broker.request import RequestHeaders, RequestOptions
 from verser2_guest_python.broker.routes import BrokerRoute
-from verser2_guest_python.errors import VerserUsageError
+from verser2_guest_python.errors import DisconnectedTargetError, VerserUsageError
 
 from .caller_body import caller_body
 from .loop_thread import ErrandSource, LoopFactory, LoopThread
@@ -54,6 +57,7 @@ class SyncVerserBroker:
         self._broker = broker
         self._loop_factory = loop_factory
         self._thread: LoopThread | None = None
+        self._draining = False
         self._turn = threading.Lock()  # one connects or closes at a time
 
     def __repr__(self) -> str:
@@ -106,7 +110,7 @@ class SyncVerserBroker:
             thread = LoopThread(
                 f"verser broker {self.broker_id}",
                 loop_factory=self._loop_factory,
-                farewell=self._broker.close,
+                farewell=partial(self._broker.close, timeout=0.0),
             )
             try:
                 thread.run(self._broker.connect())
@@ -115,21 +119,35 @@ class SyncVerserBroker:
                 raise
             self._thread = thread
 
-    def close(self, reason: str = "closed", *, timeout: float = 0.0) -> None:
-        """Ends the session in good order, and the thread in any case. Safe to call more than once.
+    def close(self, reason: str = "closed", *, timeout: float = DEFAULT_CLOSE_SECONDS) -> None:
+        """Drains, ends the session in good order, and the thread in any case. Safe to call more than once.
 
-        Requests under way get up to `timeout` seconds to be done; then they raise
-        `DisconnectedTargetError`. `reason` is what they say.
+        What other threads have under way gets up to `timeout` seconds (30), and then raises
+        `DisconnectedTargetError`, which says `reason`; what that is, `VerserBroker.close` says. A second
+        call joins the first; a shorter `timeout` shortens it. An interrupt (Ctrl-C) ends the session at
+        once. Leaving `with` calls it; leaving by an exception, with a `timeout` of 0.
         """
+        thread, closing = self._thread, partial(self._broker.close, reason, timeout=timeout)
+        if self._draining and thread is not None and not thread.inside:
+            self._join(thread, closing)
         with self._my_turn():
             if self._thread is None:
                 return
+            self._draining = True
             try:
-                self._thread.close(
-                    lambda: self._broker.close(reason, timeout=timeout), timeout + _CLOSE_SECONDS
-                )
+                self._thread.close(closing, timeout + _CLOSE_SECONDS)
+            except BaseException:  # an interrupt
+                self._join(self._thread, partial(self._broker.close, reason, timeout=0.0))
+                self._thread.close()
+                raise
             finally:
+                self._draining = False
                 self._thread = None
+
+    def _join(self, thread: LoopThread, closing: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Has a say in a close that is under way."""
+        with suppress(VerserUsageError, DisconnectedTargetError):  # it is over
+            thread.run(closing())
 
     def _my_turn(self) -> threading.Lock:
         if self._thread is not None and self._thread.inside:
@@ -145,7 +163,7 @@ class SyncVerserBroker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        self.close(timeout=DEFAULT_CLOSE_SECONDS if kind is None else 0.0)
 
     def __del__(self) -> None:
         if getattr(self, "_thread", None) is not None:

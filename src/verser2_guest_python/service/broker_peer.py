@@ -78,7 +78,7 @@ async def connected(peer: Peer, notes: Notes, *, reconnect: bool = False) -> Asy
         tell_connected(notes, broker)
         yield broker
     finally:
-        await broker.close()
+        await broker.close(timeout=0.0)
 
 
 def tell_before(notes: Notes, peer: Peer) -> None:

@@ -150,7 +150,7 @@ async def _watch(peer: Peer, notes: Notes, *, as_json: bool) -> int:
                 async for change in changes:
                     await output.write(_line(change, as_json=as_json))
     finally:
-        await broker.close()
+        await broker.close(timeout=0.0)
     return ExitCode.DONE
 
 

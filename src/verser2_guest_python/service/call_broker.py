@@ -43,7 +43,7 @@ async def _call(peer: Peer, call: Call, shown: Shown, notes: Notes) -> int:
     except TimeoutError:
         raise RequestTimeoutError(f"The answer was not complete within {call.timeout:g} s.") from None
     finally:
-        await broker.close()
+        await broker.close(timeout=0.0)
     return code
 
 

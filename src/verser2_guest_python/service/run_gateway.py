@@ -189,7 +189,7 @@ class _Running:
                         task.cancel()
                     await asyncio.wait([ended, stopping, connecting])
         finally:
-            await broker.close("the gateway stops")
+            await broker.close("the gateway stops", timeout=0.0)
 
     def _reload(self, server: GatewayServer) -> None:
         """The certificate that clients see, anew. Those for the Host are read for every session anyway."""

@@ -82,7 +82,7 @@ class Gateway:
                 await send({"type": "lifespan.startup.complete"})
             else:
                 if ours:
-                    await broker.close("the gateway stops")
+                    await broker.close("the gateway stops", timeout=0.0)
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
