@@ -19,7 +19,8 @@ from tests.cli.processes import COMMAND, WAIT_SECONDS, Running, environment
 
 # A process gets the terminal that it controls by asking for it, as a terminal emulator has its shell do
 PROGRAM: Final = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where these tests run under nohup
 fcntl.ioctl(int(sys.argv[1]), termios.TIOCSCTTY, 0)
 os.execv(sys.argv[2], sys.argv[2:])
 """

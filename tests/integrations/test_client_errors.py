@@ -82,7 +82,7 @@ async def test_the_broker_is_closed_on_the_way(certs: Certificates, library: Any
         waiting = asyncio.create_task(client.get("/wait"))
         await until(lambda: diary.events == ["waiting"])
         response = await client.send(client.build_request("GET", "/big?blocks=100000"), stream=True)
-        await broker.close()
+        await broker.close(timeout=0)
         with pytest.raises(library.ReadError) as raised:
             await waiting
         assert isinstance(raised.value.__cause__, DisconnectedTargetError)

@@ -367,7 +367,7 @@ def test_closing_waits_for_what_is_nearly_done(stack: Stack) -> None:
     caller = threading.Thread(target=lambda: answers.append(stack.broker.get(f"{URL}/wait").text()))
     caller.start()
     stack.threaded.until(lambda: stack.diary.events == ["waiting"])
-    closer = threading.Thread(target=lambda: stack.broker.close(timeout=END_SECONDS))
+    closer = threading.Thread(target=stack.broker.close)
     closer.start()
     stack.threaded.loop.call_soon_threadsafe(stack.diary.go_on.set)
     for thread in (caller, closer):
@@ -479,7 +479,7 @@ def test_asynchronous_code_runs_in_its_loop(stack: Stack) -> None:
     ("asynchronous", "plain", "renamed"),
     [
         # Code of the loop has the Broker itself
-        (VerserBroker, SyncVerserBroker, {"intercept": "inner"}),
+        (VerserBroker, SyncVerserBroker, {"intercept": "inner", "intercept_websockets": "inner"}),
         (
             VerserBrokerResponse,
             SyncVerserResponse,

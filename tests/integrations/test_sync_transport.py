@@ -165,7 +165,7 @@ def test_a_broker_that_is_closed(stack: Stack) -> None:
     with stack.client.stream("GET", "/big?blocks=100000") as response:
         chunks = response.iter_raw()
         next(chunks)
-        stack.broker.close()
+        stack.broker.close(timeout=0)
         with pytest.raises((library.ReadError, library.ConnectError)):
             list(chunks)
     with pytest.raises(library.ConnectError, match=r"connect\(\)"):
@@ -188,7 +188,7 @@ def test_a_broker_that_is_closed_while_a_thread_waits(stack: Stack) -> None:
     caller = threading.Thread(target=call)
     caller.start()
     stack.threaded.until(lambda: stack.diary.events == ["waiting"])
-    stack.broker.close()
+    stack.broker.close(timeout=0)
     caller.join(END_SECONDS)
     assert [type(error.__cause__) for error in told] == [DisconnectedTargetError]
     assert isinstance(told[0], stack.library.ReadError), "an app may have seen it"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Collection
+from contextlib import suppress
 
 from verser2_guest_python.broker.link import Link
 
@@ -74,7 +75,7 @@ class Ending:
 
     def _shorten(self, timeout: float) -> None:
         self._deadline = min(self._deadline, _deadline(timeout))
-        if self._limit is not None and self._deadline != math.inf:
+        if self._limit is not None and not self._limit.expired() and self._deadline != math.inf:
             self._limit.reschedule(self._deadline)
 
     async def _end(self) -> None:
@@ -89,14 +90,24 @@ class Ending:
         await asyncio.gather(*(link.close(self._reason, self._callers) for link in self._links))
 
     async def _drain(self) -> None:
-        """Until nobody awaits anything, or the time is up: what is left then fails with its session."""
+        """Until nobody awaits anything, or the time is up: what is left then fails with its session.
+
+        Whoever has got a head a moment ago may be on the way to its body, in another thread for one.
+        """
         limit = asyncio.timeout_at(None if self._deadline == math.inf else self._deadline)
         try:
             async with limit:
                 self._limit = limit
                 try:
-                    while awaited := [link for link in self._links if link.awaited]:
-                        await awaited[0].room.wait_change()
+                    while True:
+                        if awaited := [link for link in self._links if link.awaited]:
+                            await awaited[0].room.wait_change()
+                        elif late := [link for link in self._links if link.patience > 0]:
+                            with suppress(TimeoutError):
+                                async with asyncio.timeout(late[0].patience):
+                                    await late[0].room.wait_change()
+                        else:
+                            return
                 finally:
                     self._limit = None
         except TimeoutError:

@@ -72,7 +72,9 @@ class Exchange:
         """The head is there: until somebody reads the body, this holds up no close."""
         if self.awaited and not self.over:
             self.awaited = False
-            self.link.room.let_go()
+            room = self.link.room
+            room.answered_at = self.stream.session.loop.time()
+            room.let_go()
 
     def resume(self) -> None:
         """Somebody reads the body, from now to its end."""

@@ -53,6 +53,8 @@ OnMessage = Callable[["Link", ControlMessage], None]
 _HANDOVER_IDS = 200_000
 _HANDOVER_SHARE = 8
 _GOING_AWAY = 1001
+_OWN_STREAMS = 1  # the control stream
+_PATIENCE_SECONDS = 1.0
 
 
 class Link:
@@ -241,6 +243,13 @@ class Link:
     def awaited(self) -> bool:
         """Whether somebody awaits anything of it that can still come."""
         return self.session.lost is None and self.room.awaited > 0
+
+    @property
+    def patience(self) -> float:
+        """For how many seconds somebody may still come for an answer of which not all is here."""
+        if self.session.lost is not None or self.session.open_streams <= _OWN_STREAMS:
+            return 0.0
+        return self.room.answered_at + _PATIENCE_SECONDS - self.session.loop.time()
 
     async def retire(self) -> None:
         """Another link has taken its place: closes once what is under way is done."""

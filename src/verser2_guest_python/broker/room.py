@@ -7,6 +7,7 @@ another one's end, first come, first served, instead of failing.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 
 from verser2_guest_python.broker.pulse import Pulse
@@ -19,13 +20,15 @@ class Room:
         in_flight: Requests and WebSockets that have a stream.
         awaited: What a close waits for: heads and bodies that somebody awaits, and uploads. An answer that
             nobody reads is in flight, and not awaited.
+        answered_at: When the last head came, as the loop counts: its body may be about to be read.
     """
 
-    __slots__ = ("_changed", "_waiters", "awaited", "in_flight")
+    __slots__ = ("_changed", "_waiters", "answered_at", "awaited", "in_flight")
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.awaited = 0
+        self.answered_at = -math.inf
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._changed = Pulse()
 

@@ -7,11 +7,20 @@ reads them.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from verser2_guest_python.wire.routes import ADDED, CHANGED, DEGRADED, REMOVED, LifecycleEvent, Route
+
+
+_TURNS = 1 << 16  # more than a domain has Guests
+
+
+def first_turn() -> int:
+    """Where a Broker begins in the Guests of a domain."""
+    return random.randrange(_TURNS)  # noqa: S311 - to spread load needs no secrecy
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +65,16 @@ class RouteEntry:
 
 
 class _Domain:
-    """The entries of one domain, and whose turn it is when several are equally busy."""
+    """The entries of one domain, and whose turn it is when several are equally busy.
+
+    The first turn is anybody's: a hundred Brokers that send one request each must not all begin with the same.
+    """
 
     __slots__ = ("entries", "turn")
 
     def __init__(self) -> None:
         self.entries: list[RouteEntry] = []
-        self.turn = 0
+        self.turn = first_turn()
 
 
 class RouteTable:
