@@ -159,13 +159,18 @@ async def test_a_broker_can_be_connected_again_while_another_call_closes_it(cert
 
 async def test_a_block_that_is_left_by_an_exception_waits_for_nothing(certs: Certificates) -> None:
     async with scripted_host(certs, routes=ROUTES) as host:
-        with pytest.raises(ZeroDivisionError):
+        calls: list[asyncio.Task[Any]] = []
+
+        async def leave() -> None:
             async with broker_at(host, certs) as broker:
-                call = asyncio.create_task(broker.get(URL))
+                calls.append(asyncio.create_task(broker.get(URL)))
                 await host.accept("/verser/request")
                 raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await leave()
         with pytest.raises(DisconnectedTargetError):
-            await call
+            await calls[0]
 
 
 async def test_leaving_a_block_drains(certs: Certificates) -> None:

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 
 from verser2_guest_python.wire.routes import ADDED, CHANGED, DEGRADED, REMOVED, LifecycleEvent, Route
 
-
 _TURNS = 1 << 16  # more than a domain has Guests
 
 
@@ -67,7 +66,7 @@ class RouteEntry:
 class _Domain:
     """The entries of one domain, and whose turn it is when several are equally busy.
 
-    The first turn is anybody's: a hundred Brokers that send one request each must not all begin with the same.
+    The first turn is anybody's: Brokers that send one request each must not all begin with the same Guest.
     """
 
     __slots__ = ("entries", "turn")
