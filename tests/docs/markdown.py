@@ -15,7 +15,8 @@ comment that nobody sees on the rendered page and that says how the block is che
     <!-- unit: verser2-host -->          a drop-in for a unit of `config/systemd`, read by systemd itself
     <!-- wire: registration -->          JSON of the protocol, read by what reads it from the wire
     <!-- made -->                        made from the program, and compared with it
-    <!-- tested: tests/docs/test_x.py -->  that test takes the block from the page
+    <!-- tested: tests/docs/test_x.py -->  that test takes the block from the page; examples of docstrings
+                                         are run by test_api_examples.py
     <!-- picture -->                     a drawing
 
 A page may begin with `<!-- needs: certificates, host, guest -->`: what is there before its first block.

@@ -127,6 +127,8 @@ class Player:
         for file in (self.directory / "root").glob("*.pid"):  # of services
             with suppress(ProcessLookupError):
                 os.kill(int(file.read_text()), signal.SIGTERM)
+        for link in (self.directory / "root").glob("*.run"):
+            shutil.rmtree(link.resolve())
         self._ends.close()
 
     # --- What is another thing here ---------------------------------------------------------

@@ -39,7 +39,7 @@ REFERENCE = ROOT / "docs" / "reference"
 EXAMPLES = sorted((ROOT / "config").rglob("*.toml"))
 # What each kind of block may be marked as
 CHECKS = {
-    "python": {"file", "run", "start", "inside", "made"},
+    "python": {"file", "run", "start", "inside", "made", "tested"},
     "sh": {"file", "run", "start", "install", "tested"},
     "text": {"file", "output", "made", "tested", "picture"},
     "toml": {"file"},
@@ -62,7 +62,9 @@ def test_a_block_is_checked(block: Block) -> None:
     assert block.marker in CHECKS[block.language], "say in a marker how this block is checked"
     if block.marker == "made":
         assert block.page in MADE, "only what is made from the program is compared with it"
-    elif block.marker == "tested":
+    elif (
+        block.marker == "tested"
+    ):  # the examples of docs/reference/api.md are: test_api_examples.py runs each
         assert name_of(block.page) in (ROOT / block.argument).read_text(), "that test does not know the page"
     elif block.marker == "picture":
         assert set(block.text) & set("─│└┌<>"), "this is no drawing"

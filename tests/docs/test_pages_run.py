@@ -82,7 +82,7 @@ async def test_snippets_work_beside_a_real_host(page: Path, tmp_path: Path) -> N
             printed = output.getvalue()
 
 
-async def execute(text: str, place: str, names: dict[str, Any]) -> None:
+async def execute(text: str | ast.Module, place: str, names: dict[str, Any]) -> None:
     code: CodeType = compile(text, place, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     result = eval(code, names)  # noqa: S307 - our own pages
     if asyncio.iscoroutine(result):

@@ -2,7 +2,7 @@
 
 `enable --now` has `systemd-analyze verify` read the unit, where that is there, and starts what it says,
 with credentials and a socket for `sd_notify`; `status` shows the status that the service has told last.
-The process ends with the page: its pid is in a file `*.pid`.
+The process ends with the page: its pid is in a file `*.pid`, and `*.run` leads to what is its `/run`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def enable(name: str) -> None:
         if equals and not line.startswith("#"):
             values.setdefault(key, []).append(value)
     run = Path(tempfile.mkdtemp(prefix="run-"))  # short: the name of a socket may have 107 bytes
+    (ROOT / f"{name}.run").symlink_to(run)
     (run / name).mkdir()
     (run / "credentials").mkdir()
     for credential in values.get("LoadCredential", ()):
