@@ -157,6 +157,13 @@ def test_every_problem_of_a_configuration_is_a_line(stage: Stage, tmp_path: Path
     result = run("config", "check", "--config", tmp_path / "empty.toml")
     assert result.returncode == 78
     assert result.stderr.count(b" is missing: ") == 4
+    path.write_text("host_urll = ''\n[leases]\nlimit_concurency = 1\n[lease]\nx = 1\n")
+    result = run("config", "check", "--config", path)
+    assert result.returncode == 78
+    lines = result.stderr.decode().splitlines()
+    for line, name in ((1, "'host_url'"), (3, "'limit_concurrency'"), (4, "'leases'")):
+        assert sum(f"guest.toml:{line}: there is no " in one and name in one for one in lines) == 1
+    assert len(lines) == 3
     path.write_text("[leases]\nlimit_concurrency = 0\nmin_waiting_streams = 'x'\n")
     assert run("config", "check", "--config", path).stderr.count(b"does not fit") == 2
 

@@ -149,6 +149,7 @@ def test_the_second_signal_ends_it_at_once(stage: Stage) -> None:
             process.says('"stopping"')
             process.send(signal.SIGTERM)
             assert process.wait() == 143
+        process.says('"stopped"', '"exit_code":143')
 
 
 def test_https_and_settings_from_a_file(stage: Stage, certs: Certificates, tmp_path: Path) -> None:

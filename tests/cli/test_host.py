@@ -346,6 +346,7 @@ def test_the_second_signal_ends_it_now(certs: Certificates, number: signal.Signa
             host.says('"draining"')
             assert host.stop(number) == code
             assert caller.wait() == 56
+        host.says('"stopped"', f'"exit_code":{code}')
 
 
 def test_the_time_for_requests_has_an_end(certs: Certificates) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx2
@@ -176,6 +178,20 @@ async def test_an_app_has_its_time_from_the_last_piece_of_the_request(certs: Cer
         raw.say(b"def")
         status, body = await raw.answer()
         assert (status, b'"text":"abcdef"' in body) == (200, True)
+
+
+async def test_a_request_that_is_cut_off_by_the_end_is_told_so(certs: Certificates) -> None:
+    async with AsyncExitStack() as clients:
+        async with gateway_at(certs) as place:
+            raw = await clients.enter_async_context(connected(place.port))
+            raw.say(b"GET /wait HTTP/1.1\r\nHost: " + DOMAIN.encode() + b"\r\n\r\n")
+            await until(lambda: place.diary.active == 1)
+        status, body = await raw.answer()
+        [record] = await place.recorded(1)
+    error = json.loads(body)["error"]
+    assert (status, error["code"], error["requestId"]) == (502, "gateway-stopped", record.request_id)
+    assert (record.status, record.code) == (502, "gateway-stopped")
+    assert record.reason == "The gateway was stopped before the app had answered."
 
 
 async def test_a_host_that_is_away(certs: Certificates) -> None:

@@ -270,6 +270,9 @@ async def test_an_app_that_fails_before_it_answers(
     assert record.exc_info is not None
     assert "secret detail" in str(record.exc_info[1])
     assert "token" not in record.getMessage()
+    assert vars(record)["request_id"] == "broker-a-3", (
+        "so that it can be found in the logs of Host and Broker"
+    )
 
 
 async def silent_app(_scope: Scope, _receive: Receive, _send: Send) -> None:

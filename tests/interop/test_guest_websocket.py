@@ -110,6 +110,7 @@ async def test_app_fails_after_accepting(certs: Certificates, caplog: pytest.Log
         await socket.write_line("fail")
         assert (await socket.event("close"))["code"] == 1011
     assert "The app failed on WebSocket /" in caplog.text
+    assert any(vars(record).get("request_id", "").startswith("ws-") for record in caplog.records)
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,7 @@ async def test_a_host_answers_too(certs: Certificates, tmp_path: Path) -> None:
                 }
                 assert found["guests"] == 1
                 assert found["sessions"] == 2
+                assert found["log_lines_dropped_total"] == 0
                 assert found["lease_wait_seconds_count"] == found["request_duration_seconds_count"] == 4
                 by_key = await metrics(path)
                 assert by_key["verser_host_requests_total", "GET", "2xx"] == 3

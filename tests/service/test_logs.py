@@ -84,6 +84,7 @@ def test_the_apps_own_logging_and_warnings_join() -> None:
     first, second = map(json.loads, stream.getvalue().splitlines())
     assert (first["event"], first["logger"], first["level"]) == ("sold 3", "shop", "info")
     assert "old api" in second["event"]
+    assert not second["event"].endswith("\n")
 
 
 @pytest.mark.parametrize("form", FORMS)

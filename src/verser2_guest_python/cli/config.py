@@ -14,6 +14,7 @@ from verser2_guest_python.cli.parameters import (
     given_settings,
     setting_options,
 )
+from verser2_guest_python.errors import VerserConfigurationError
 from verser2_guest_python.service.exit_codes import ExitCode
 from verser2_guest_python.service.options import SERVE_KEYS, SOURCE_KEYS
 
@@ -71,9 +72,13 @@ def check(app: str | None, import_app: bool, **values: Any) -> int:
     `verser2-guest serve` may be given as well.
     """
     from verser2_guest_python.service.config_check import check as check_settings
+    from verser2_guest_python.service.config_report import Report
     from verser2_guest_python.service.sources import Sources
 
-    report = check_settings(Sources.of_process(_given(app, values)), with_app=import_app)
+    try:
+        report = check_settings(Sources.of_process(_given(app, values)), with_app=import_app)
+    except VerserConfigurationError as error:  # of the places where settings come from
+        report = Report(problems=error.message.splitlines())
     for fact in report.facts:
         click.echo(f"ok: {fact}")
     for warning in report.warnings:

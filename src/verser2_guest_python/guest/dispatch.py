@@ -149,13 +149,15 @@ class Dispatcher:
         error = cycle.error
         gone = exchange.disconnected
         head = exchange.head
+        path = head.path.partition("?")[0]
+        fields = {"request_id": head.request_id, "source_id": head.source_id}
         if error is not None and not (is_departure(error) and (gone or cycle.phase is _CUT)):
-            _log.error("The app failed on %s %s", head.method, head.path.partition("?")[0], exc_info=error)
+            _log.error("The app failed on %s %s", head.method, path, exc_info=error, extra=fields)
             reason = f"app failed: {type(error).__name__}"
         elif gone:
             reason = "cancelled"
         else:
-            _log.error("The app ended without answering %s %s", head.method, head.path.partition("?")[0])
+            _log.error("The app ended without answering %s %s", head.method, path, extra=fields)
             reason = "app ended without answering"
         if cycle.phase in (_COMPLETE, _CUT) or gone:
             return None if cycle.phase is _COMPLETE and error is None else reason

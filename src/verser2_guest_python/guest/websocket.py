@@ -70,6 +70,11 @@ class GuestWebSocket:
         if (stream.error is not None or stream.ended) and not self._gone.done():
             self._gone.set_result(None)
 
+    @property
+    def request_id(self) -> str:
+        """What the log calls it: the wire has no name for it."""
+        return f"ws-{self.stream.id}"
+
     # --- WebSocketPeer --------------------------------------------------------------------
 
     async def accept(self, subprotocol: str | None, headers: Headers) -> None:
@@ -181,7 +186,7 @@ async def serve_websocket(dispatcher: Dispatcher, socket: GuestWebSocket) -> Non
     opening = socket.opening
     listeners = dispatcher.listeners
     started = perf_counter() if listeners else 0.0
-    request_id = f"ws-{socket.stream.id}"
+    request_id = socket.request_id
     if listeners:
         listeners.tell(
             "request-started", request_id=request_id, source_id="", method="WEBSOCKET", path=opening.path
@@ -239,7 +244,8 @@ async def _run(dispatcher: Dispatcher, socket: GuestWebSocket) -> tuple[int, str
     reason: str | None = None
     if failure is not None:
         path = opening.path.partition("?")[0]
-        _log.error("The app failed on WebSocket %s", path, exc_info=failure)
+        fields = {"request_id": socket.request_id}
+        _log.error("The app failed on WebSocket %s", path, exc_info=failure, extra=fields)
         reason = f"app failed: {type(failure).__name__}"
     if not outcome.accepted and not socket.negotiated and outcome.end is not WebSocketEnd.DISCONNECTED:
         if failure is not None:

@@ -26,7 +26,8 @@ _PATH_KINDS: Final = frozenset({Kind.FILE, Kind.DIRECTORY})
 class ConfigFile:
     """One file that was read. `table` is where in it the settings are: () for the whole file.
 
-    Raises `VerserConfigurationError` for what no setting is, with the name that may have been meant.
+    Raises `VerserConfigurationError` for what no setting is, with the name that may have been meant: a line
+    for each.
     """
 
     def __init__(self, path: Path, text: str, values: Mapping[str, Any], table: tuple[str, ...] = ()) -> None:
@@ -34,9 +35,10 @@ class ConfigFile:
         self._text = text
         self._table = table
         self._values = dict(_flat(values))
-        for key in self._values:
-            if key not in SETTING_KEYS:
-                raise VerserConfigurationError(f"{self.place(key)}: {_unknown(key)}")
+        if unknown := [key for key in self._values if key not in SETTING_KEYS]:
+            raise VerserConfigurationError(
+                "\n".join(f"{self.place(key)}: {_unknown(key)}" for key in unknown)
+            )
 
     def find(self, key: str) -> Found | None:
         """What the file says about `key`."""

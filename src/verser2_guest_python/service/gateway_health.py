@@ -33,6 +33,7 @@ _CODES: Final = frozenset(
         "client-stalled",
         "disconnected-target",
         "gateway-busy",
+        "gateway-stopped",
         "local-handler-failure",
         "message-too-large",
         "missing-guest",

@@ -180,10 +180,10 @@ class _Renderer:
 
     def record_line(self, record: logging.LogRecord) -> str:
         trace = _traceback(record.exc_info) if record.exc_info else ""
-        event = record.getMessage()
+        event = record.getMessage().rstrip()  # warnings end with a line break
         if self._form == "console":
             # Apps log texts of several lines: all but the first go below, as a traceback does
-            event, _, more = event.rstrip().partition("\n")
+            event, _, more = event.partition("\n")
             trace = "\n".join(filter(None, (more, trace)))
         fields = {"logger": record.name, **record_fields(record)}
         return self.line(record.levelname.lower(), event, fields, trace)

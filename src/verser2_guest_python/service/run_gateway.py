@@ -127,6 +127,9 @@ class _Running:
         try:
             await asyncio.wait([work, hurry], return_when=asyncio.FIRST_COMPLETED)
             if (code := signals.exit_code()) is not None:
+                work.cancel()  # clients that wait are told, and counted
+                await asyncio.wait([work])
+                logs.events.info("stopped", exit_code=code, **totals.fields())
                 return code
             work.result()
         except VerserError as error:

@@ -200,14 +200,17 @@ async def _serve(
     hurrying = loop.create_task(hurry.wait(), name="hurry")
     await asyncio.wait((closing, hurrying), return_when=asyncio.FIRST_COMPLETED)
     hurrying.cancel()
-    if (code := signals.exit_code()) is not None:
+    code = signals.exit_code()
+    if code is None:
+        await closing
+    else:
         await host.close(timeout=0.0)  # cuts off what is under way, in good order
-        logging.disable()
-        return code
-    await closing
     counted_in_all = {} if totals is None else totals.fields()
-    logs.events.info("stopped", exit_code=int(ExitCode.DONE), **counted_in_all)
-    return ExitCode.DONE
+    logs.events.info("stopped", exit_code=code or int(ExitCode.DONE), **counted_in_all)
+    if code is None:
+        return ExitCode.DONE
+    logging.disable()
+    return code
 
 
 def who_may_register(settings: Settings, policy: Sequence[PolicyEntry] | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import suppress
 from typing import Final
 
 from verser2_guest_python.broker.response import VerserBrokerResponse
@@ -19,7 +20,7 @@ from .client import WHOLE_BODY_BYTES, Client, Clock
 from .cycle import Cycle
 from .pages import Headers
 from .record import CLIENT_GONE, CLIENT_LEFT
-from .refusal import AnswerCutOff, ClientGone, Refusal, refusal_for, too_late
+from .refusal import AnswerCutOff, ClientGone, Refusal, refusal_for, stopped, too_late
 
 CHUNK_BYTES: Final = 65_536
 _OURS: Final = "x-verser-"
@@ -46,6 +47,10 @@ class HttpCycle(Cycle):
             record.reason, record.code = "the client left", CLIENT_LEFT
         except Refusal as reason:
             await self._refuse(reason)
+        except asyncio.CancelledError:  # the time of the drain is over
+            with suppress(AnswerCutOff):
+                await self._refuse(stopped())
+            raise
 
     async def _serve(self) -> None:
         config, record = self._config, self._record

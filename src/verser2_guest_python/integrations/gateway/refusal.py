@@ -133,6 +133,11 @@ def too_late(name: str, seconds: float) -> Refusal:
     )
 
 
+def stopped() -> Refusal:
+    """502: the gateway ends, and does not wait for the app any longer."""
+    return Refusal(502, "gateway-stopped", "The gateway was stopped before the app had answered.", close=True)
+
+
 def refusal_for(error: VerserError, name: str, waited: float = 0.0) -> Refusal:
     """What the client is told when the Broker raised `error` for a name that is known.
 
