@@ -171,10 +171,10 @@ async def test_slow_clients(certs: Certificates) -> None:
 
 async def test_an_app_has_its_time_from_the_last_piece_of_the_request(certs: Certificates) -> None:
     head = f"POST /describe/ HTTP/1.1\r\nHost: {DOMAIN}\r\nContent-Length: 6\r\n\r\n".encode()
-    async with gateway_at(certs, limits=GatewayLimits(timeout=1.0)) as place, connected(place.port) as raw:
+    async with gateway_at(certs, limits=GatewayLimits(timeout=2.5)) as place, connected(place.port) as raw:
         raw.say(head + b"abc")
         await until(lambda: place.diary.active == 1)
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(2.6)
         raw.say(b"def")
         status, body = await raw.answer()
         assert (status, b'"text":"abcdef"' in body) == (200, True)
