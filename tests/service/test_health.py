@@ -217,6 +217,8 @@ async def test_a_host_answers_too(certs: Certificates, tmp_path: Path) -> None:
                 by_key = await metrics(path)
                 assert by_key["verser_host_requests_total", "GET", "2xx"] == 3
                 assert by_key["verser_host_errors_total", "local-handler-failure"] == 1
-                assert (await status(path))["guests"] == 1
+                facts = await status(path)
+                assert facts["guests"] == 1
+                assert facts["requests"] == {"total": 4, "in_flight": 0, "queued": 0}
         assert process.stop() == 0
     assert not path.exists()

@@ -107,16 +107,20 @@ class HostHealth:
         return Verdict(True, f"ready: listening on {self._host.url}")
 
     async def status(self) -> Mapping[str, Any]:
-        verdict = await self.ready()
+        verdict, stats = await self.ready(), self._host.get_stats()
         return {
             "ready": verdict.ok,
             "reason": verdict.sentence,
             "version": self._version,
             "pid": os.getpid(),
             "uptime_seconds": round(time.monotonic() - self._began, 3),
-            "requests": self._counts.total,
+            "requests": {
+                "total": self._counts.total,
+                "in_flight": stats.active_requests,
+                "queued": stats.queued_requests,
+            },
             "state": self.state.value,
-            **asdict(self._host.get_stats()),
+            **asdict(stats),
         }
 
     async def reports(self) -> Mapping[str, Report]:

@@ -77,9 +77,9 @@ class Cycle:
             raise AnswerCutOff(self._record.reason) from None
 
     def _note(self, refusal: Refusal) -> None:
-        """The record says why it was refused."""
+        """The record says why it was refused, by the id that the client is told."""
         record = self._record
-        record.request_id = record.request_id or refusal.request_id
+        record.request_id = refusal.request_id = record.request_id or refusal.request_id
         record.reason, record.code = refusal.detail or refusal.sentence, refusal.code
 
     def _page(self, refusal: Refusal) -> tuple[Headers, bytes]:
