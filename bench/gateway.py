@@ -21,28 +21,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from statistics import median
 
-from bench.guest import MIB, PEERS, ROOT, START_SECONDS, Case, Result, event, process
+from bench.broker import CASES, COLUMNS, DOMAIN
+from bench.guest import PEERS, ROOT, START_SECONDS, Case, Result, event, process
 from tests.support.certificates import Certificates
 
-DOMAIN = "node.bench.test"
-NAMES = {"ours": "this gateway", "node": "on the Node Broker", "uvicorn": "uvicorn, no Host"}
-
-CASES = [
-    Case("plain-1", 1),
-    Case("plain-16", 16),
-    Case("plain-64", 64),
-    Case("echo-1k", 64, "/echo", 1024),
-    Case("down-4m", 16, "/big?4"),
-    Case("up-4m", 16, "/sink", 4 * MIB),
-]
-
-COLUMNS = [
-    ("requests/s", "rps"),
-    ("p50 ms", "p50_ms"),
-    ("p99 ms", "p99_ms"),
-    ("CPU ms/request", "cpu_ms_per_request"),
-    ("RSS MB", "rss_mb"),
-]
+NAMES = {"ours": "this gateway", "node": "one on the Node Broker", "uvicorn": "uvicorn, no Host"}
 
 
 def free_port() -> int:
