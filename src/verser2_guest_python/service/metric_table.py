@@ -43,6 +43,26 @@ class Metric:
     is_highest: bool = False
 
 
+_OF_EVERYBODY: Final = (
+    Metric(
+        "certificate_expiry_timestamp_seconds",
+        Kind.GAUGE,
+        "When the certificate in a file of ours expires, in seconds of Unix time.",
+        ("file",),
+        is_highest=True,
+    ),
+    Metric("log_lines_dropped_total", Kind.COUNTER, "Log lines that could not be written."),
+)
+_OF_HOST_AND_GATEWAY: Final = (
+    Metric(
+        "event_loop_lag_seconds",
+        Kind.HISTOGRAM,
+        "How late a timer ran, asked twice a second.",
+        (),
+        _LAG_SECONDS,
+    ),
+    *_OF_EVERYBODY,
+)
 _TABLE: Final = (
     Metric(
         "info", Kind.GAUGE, "Always 1; its labels say what runs.", ("version", "guest_id"), is_highest=True
@@ -134,14 +154,7 @@ _TABLE: Final = (
         (),
         _LAG_SECONDS,
     ),
-    Metric(
-        "certificate_expiry_timestamp_seconds",
-        Kind.GAUGE,
-        "When the certificate in a file of ours expires, in seconds of Unix time.",
-        ("file",),
-        is_highest=True,
-    ),
-    Metric("log_lines_dropped_total", Kind.COUNTER, "Log lines that could not be written."),
+    *_OF_EVERYBODY,
     Metric("worker_starts_total", Kind.COUNTER, "Worker processes that the supervisor has started."),
 )
 
@@ -235,21 +248,7 @@ _HOST_TABLE: Final = (
     Metric("handshakes_failed_total", Kind.COUNTER, "TLS handshakes that failed."),
     Metric("internal_errors_total", Kind.COUNTER, "Faults of the Host itself; the log tells of each."),
     Metric("draining", Kind.GAUGE, "1 while it takes leave, else 0."),
-    Metric(
-        "event_loop_lag_seconds",
-        Kind.HISTOGRAM,
-        "How late a timer ran, asked twice a second.",
-        (),
-        _LAG_SECONDS,
-    ),
-    Metric(
-        "certificate_expiry_timestamp_seconds",
-        Kind.GAUGE,
-        "When the certificate in a file of ours expires, in seconds of Unix time.",
-        ("file",),
-        is_highest=True,
-    ),
-    Metric("log_lines_dropped_total", Kind.COUNTER, "Log lines that could not be written."),
+    *_OF_HOST_AND_GATEWAY,
 )
 HOST_METRICS: Final = MappingProxyType({metric.name: metric for metric in _HOST_TABLE})
 
@@ -307,20 +306,6 @@ _GATEWAY_TABLE: Final = (
     ),
     Metric("domains", Kind.GAUGE, "Domains that can be called."),
     Metric("draining", Kind.GAUGE, "1 while it takes leave, else 0."),
-    Metric(
-        "event_loop_lag_seconds",
-        Kind.HISTOGRAM,
-        "How late a timer ran, asked twice a second.",
-        (),
-        _LAG_SECONDS,
-    ),
-    Metric(
-        "certificate_expiry_timestamp_seconds",
-        Kind.GAUGE,
-        "When the certificate in a file of ours expires, in seconds of Unix time.",
-        ("file",),
-        is_highest=True,
-    ),
-    Metric("log_lines_dropped_total", Kind.COUNTER, "Log lines that could not be written."),
+    *_OF_HOST_AND_GATEWAY,
 )
 GATEWAY_METRICS: Final = MappingProxyType({metric.name: metric for metric in _GATEWAY_TABLE})
