@@ -13,6 +13,8 @@ import textwrap
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
@@ -484,3 +486,44 @@ def test_an_interrupt_while_the_body_is_read_is_the_callers() -> None:
         body = CallerBody(pieces())
         with pytest.raises(KeyboardInterrupt):
             thread.run(collect(body), body)
+
+
+# --- What needs no loop any more ----------------------------------------------------------------
+
+
+async def at_once() -> str:
+    return "here"
+
+
+def test_what_waits_for_nothing_is_done_after_the_end_where_that_is_asked_for() -> None:
+    with loop_in_thread() as thread:
+        pass
+    assert thread.run(at_once(), settled=lambda: True) == "here"
+    with pytest.raises(VerserUsageError, match="closed"):
+        thread.run(at_once(), settled=lambda: False)
+    with pytest.raises(DisconnectedTargetError, match="cannot come"):
+        thread.run(asyncio.sleep(0), settled=lambda: True)
+
+
+def test_what_was_taken_just_before_the_end_is_done_if_it_waits_for_nothing() -> None:
+    taken = threading.Event()
+
+    class TellingLoop(asyncio.SelectorEventLoop):
+        def call_soon_threadsafe(self, *args: Any, **options: Any) -> asyncio.Handle:
+            handle = super().call_soon_threadsafe(*args, **options)
+            taken.set()
+            return handle
+
+    results: SimpleQueue[str] = SimpleQueue()
+
+    async def farewell() -> None:
+        """Blocks the loop until the call has been taken, so that nothing of it is done before the end."""
+        taken.clear()
+        caller.start()
+        taken.wait(END_SECONDS)
+
+    thread = LoopThread(NAME, loop_factory=TellingLoop, farewell=farewell)
+    caller = threading.Thread(target=lambda: results.put(thread.run(at_once())))
+    thread.close()
+    assert results.get(timeout=END_SECONDS) == "here"
+    caller.join(END_SECONDS)

@@ -375,6 +375,34 @@ def test_closing_waits_for_what_is_nearly_done(stack: Stack) -> None:
     assert answers == ["waited"]
 
 
+@pytest.mark.parametrize("path", ["/?name=Alice", "/lines"])
+@pytest.mark.parametrize("way", ["text", "iter_bytes", "iter_lines"])
+def test_what_is_here_can_be_read_after_the_close(stack: Stack, path: str, way: str) -> None:
+    """Another thread may close the Broker when an answer is here, and before its reader comes for it."""
+    stack.threaded.loop.call_soon_threadsafe(stack.diary.go_on.set)
+    with stack.broker.get(URL + path) as whole:
+        expected = whole.text()
+    response = stack.broker.get(URL + path)
+    stack.threaded.until(lambda: response.arrived)
+    stack.broker.close()
+    match way:
+        case "text":
+            assert response.text() == expected
+        case "iter_bytes":
+            assert b"".join(response.iter_bytes(3)).decode() == expected
+        case "iter_lines":
+            assert list(response.iter_lines()) == expected.splitlines()
+    with pytest.raises(VerserUsageError):
+        response.read()
+
+
+def test_what_is_not_here_cannot_be_read_after_the_close(stack: Stack) -> None:
+    response = stack.broker.get(f"{URL}/big?blocks=1000")
+    stack.broker.close(timeout=0)
+    with pytest.raises(VerserUsageError, match="not connected"):
+        response.read()
+
+
 async def test_it_works_where_a_loop_runs_already(certs: Certificates) -> None:
     """As in a notebook: the calling thread has a running loop, which must not be touched."""
     with (

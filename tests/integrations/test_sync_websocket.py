@@ -77,6 +77,17 @@ def test_it_is_aborted_by_another_thread(
     threaded.until(lambda: diary.events == ["talked: 1006"])
 
 
+def test_what_came_before_the_close_is_received_after_it(broker: SyncVerserBroker) -> None:
+    with broker.websocket(f"{URL}/talk") as socket:
+        socket.send_text("hello")
+        socket.send_text("go")
+        socket.wait_closed()
+        broker.close()
+        assert list(socket) == ["hello"]
+        closed = {"type": "close", "code": 4_001, "reason": "as you said"}
+        assert socket.receive(timeout=END_SECONDS) == closed
+
+
 def test_it_ends_with_its_broker(broker: SyncVerserBroker) -> None:
     with broker.websocket(f"{URL}/talk") as socket:
         broker.close()

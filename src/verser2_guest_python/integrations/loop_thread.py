@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from verser2_guest_python.errors import DisconnectedTargetError, VerserUsageError
 
@@ -79,11 +79,17 @@ class LoopThread:
         """Whether the caller is in this thread, and so must not wait for it."""
         return threading.current_thread() is self._state.thread
 
-    def run(self, coroutine: Coroutine[Any, Any, T], errands: ErrandSource | None = None) -> T:
+    def run(
+        self,
+        coroutine: Coroutine[Any, Any, T],
+        errands: ErrandSource | None = None,
+        settled: Callable[[], bool] | None = None,
+    ) -> T:
         """Runs a coroutine in the loop, in a copy of the caller's context, and returns what it returns.
 
         Any number of threads may call this at a time. Interrupted (Ctrl-C), the coroutine is cancelled
-        and awaited before the interrupt goes on.
+        and awaited before the interrupt goes on. `settled` is asked once the loop is closed: whether the
+        coroutine needs none any more, as it waits for nothing. It is then run here, in the caller's thread.
 
         Raises:
             VerserUsageError: the loop is closed, or the caller is in its thread and would wait forever.
@@ -100,6 +106,9 @@ class LoopThread:
         try:
             if state.accept(job):
                 return job.wait()
+            if settled is not None and settled():
+                state.thread.join(LAST_SECONDS)  # whatever it still does there, it does alone
+                return run_here(coroutine)
         except BaseException:  # an interrupt may come anywhere in here
             if state.knows(job):
                 job.give_up()
@@ -123,6 +132,20 @@ class LoopThread:
         if farewell is not None:
             self._state.farewell = farewell, seconds
         self._state.end()
+
+
+def run_here(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns that waits for nothing, without a loop.
+
+    Raises:
+        DisconnectedTargetError: it does wait, for something that the loop would have brought.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return cast("T", end.value)
+    coroutine.close()
+    raise DisconnectedTargetError("What this waits for cannot come any more: the loop is closed.")
 
 
 def _forget(state: _State) -> None:
@@ -221,7 +244,8 @@ class _State:
         await self._stop.wait()
         await self._say_farewell()
         self._refuse()
-        await asyncio.sleep(0)  # what was accepted just before becomes a task
+        await asyncio.sleep(0)  # what was accepted just before becomes a task …
+        await asyncio.sleep(0)  # … and begins: if it waits for nothing, it is done by that
         current = asyncio.current_task()
         tasks = [task for task in asyncio.all_tasks() if task is not current]
         for task in tasks:

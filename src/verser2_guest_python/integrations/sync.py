@@ -25,7 +25,7 @@ from verser2_guest_python.broker.routes import BrokerRoute
 from verser2_guest_python.errors import DisconnectedTargetError, VerserUsageError
 
 from .caller_body import caller_body
-from .loop_thread import ErrandSource, LoopFactory, LoopThread
+from .loop_thread import ErrandSource, LoopFactory, LoopThread, run_here
 from .sync_response import SyncVerserResponse
 from .sync_websocket import SyncRouteChanges, SyncVerserWebSocket
 
@@ -184,13 +184,24 @@ class SyncVerserBroker:
         """
         return self.run_coroutine(_call(function, self._broker))
 
-    def run_coroutine(self, coroutine: Coroutine[Any, Any, T], errands: ErrandSource | None = None, /) -> T:
-        """Runs a coroutine in the loop; `errands` is what it needs of the calling thread meanwhile."""
+    def run_coroutine(
+        self,
+        coroutine: Coroutine[Any, Any, T],
+        errands: ErrandSource | None = None,
+        settled: Callable[[], bool] | None = None,
+        /,
+    ) -> T:
+        """Runs a coroutine in the loop; `errands` is what it needs of the calling thread meanwhile.
+
+        Once this is closed, `settled` is asked whether it waits for nothing any more; then it runs here.
+        """
         thread = self._thread
         if thread is None:
+            if settled is not None and settled():
+                return run_here(coroutine)
             coroutine.close()
             raise VerserUsageError(f"The Broker {self.broker_id!r} is not connected: call connect() first.")
-        return thread.run(coroutine, errands)
+        return thread.run(coroutine, errands, settled)
 
     # --- Routes -----------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ Apart from the Broker as its asynchronous counterpart is: it lives longer than t
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import suppress
 from json import loads
 from types import TracebackType
@@ -32,7 +32,11 @@ class Runner(Protocol):
     """Whoever runs coroutines for a thread: the `SyncVerserBroker` that the answer came through."""
 
     def run_coroutine(
-        self, coroutine: Coroutine[Any, Any, T], errands: ErrandSource | None = None, /
+        self,
+        coroutine: Coroutine[Any, Any, T],
+        errands: ErrandSource | None = None,
+        settled: Callable[[], bool] | None = None,
+        /,
     ) -> T: ...
 
 
@@ -51,7 +55,8 @@ class SyncVerserResponse:
 
     Its body comes as the app sends it and is read once, by one of `read`, `text`, `json`,
     `iter_bytes` and `iter_lines`; a second time raises `VerserUsageError`. Leaving `with`, or
-    `close`, cancels what was not read. What reading raises is what `VerserBrokerResponse` raises.
+    `close`, cancels what was not read. A body of which all is here can be read when the Broker is closed,
+    too. What reading raises is what `VerserBrokerResponse` raises.
 
     Example::
 
@@ -141,7 +146,7 @@ class SyncVerserResponse:
     def read(self) -> bytes:
         """The whole body."""
         try:
-            return self._runner.run_coroutine(self._inner.read(), self._body)
+            return self._run(self._inner.read())
         finally:
             self._close_body()
 
@@ -177,7 +182,7 @@ class SyncVerserResponse:
     def _cross(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
         """What the loop's thread iterates over, item by item in this one."""
         try:
-            while item := self._runner.run_coroutine(_next(items), self._body):
+            while item := self._run(_next(items)):
                 yield item[0]
         finally:
             self._leave(_leave(self._inner, items))
@@ -185,6 +190,9 @@ class SyncVerserResponse:
     def close(self) -> None:
         """Ends the response. What was not read is cancelled: the app learns of it."""
         self._leave(self._inner.aclose())
+
+    def _run(self, reading: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run_coroutine(reading, self._body, lambda: self._inner.arrived)
 
     def _leave(self, leaving: Coroutine[Any, Any, None]) -> None:
         try:

@@ -87,13 +87,17 @@ class SyncVerserWebSocket(Iterator[str | bytes]):
 
         Raises `RequestTimeoutError` when none came within `timeout` seconds; no message is lost by that.
         """
-        return self._runner.run_coroutine(_receive(self._inner, timeout))
+        return self._runner.run_coroutine(_receive(self._inner, timeout), None, self._settled)
 
     def __next__(self) -> str | bytes:
-        message = self._runner.run_coroutine(_next(self._inner))
+        message = self._runner.run_coroutine(_next(self._inner), None, self._settled)
         if message is None:
             raise StopIteration
         return message
+
+    def _settled(self) -> bool:
+        """Whether nothing more can come: what came before, and the close, are there for those who ask."""
+        return self._inner.closed
 
     def send_text(self, data: str) -> None:
         """Sends a text; waits while 64 messages, or 1 MiB, wait already."""
@@ -178,6 +182,8 @@ class SyncRouteChanges(Iterator[RouteChange]):
 
 
 async def _receive(socket: VerserBrokerWebSocket, timeout: float | None) -> WebSocketMessage:
+    if socket.closed:
+        return await socket.receive()
     limit = asyncio.timeout(timeout)
     try:
         async with limit:
