@@ -13,14 +13,14 @@ from hello import app
 
 from verser2_guest_python.cli.dev import own_command
 from verser2_guest_python.errors import VerserError
-from verser2_guest_python.service.dev_gateway import DevGateway, missing_for_gateway
-from verser2_guest_python.service.dev_log import DevLog
-from verser2_guest_python.service.dev_stack import DevStack
-from verser2_guest_python.service.event_loop import run_in_loop
-from verser2_guest_python.service.exit_codes import exit_code
-from verser2_guest_python.service.logs import set_up_logs
-from verser2_guest_python.service.serving import serve_until_stopped
-from verser2_guest_python.service.settings import LogSettings
+from verser2_guest_python.service.dev.gateway import DevGateway, missing_for_gateway
+from verser2_guest_python.service.dev.log import DevLog
+from verser2_guest_python.service.dev.stack import DevStack
+from verser2_guest_python.service.logs.setup import set_up_logs
+from verser2_guest_python.service.process.event_loop import run_in_loop
+from verser2_guest_python.service.process.exit_codes import exit_code
+from verser2_guest_python.service.process.serving import serve_until_stopped
+from verser2_guest_python.service.settings.model import LogSettings
 
 DOMAIN = "hello.localhost"
 

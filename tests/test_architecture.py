@@ -32,6 +32,23 @@ BELOW["service"] = BELOW["integrations"] | {"integrations"}
 BELOW["cli"] = BELOW["service"] | {"service"}
 BELOW["__main__"] = {"cli"}
 
+# The rooms of service/, bottom up: each may import those that stand before it.
+ROOMS = (
+    "process",
+    "output",
+    "settings",
+    "metrics",
+    "logs",
+    "certificates",
+    "health",
+    "calls",
+    "inspector",
+    "gateway_server",
+    "daemons",
+    "config",
+    "dev",
+)
+
 # Only http2/ knows these
 ENGINES = {"h2", "hpack", "hyperframe", "jh2"}
 # What pure code has no use for
@@ -101,6 +118,25 @@ def test_a_floor_imports_only_from_below() -> None:
             if floor not in BELOW[module.floor]:
                 wrong.append(module.at(line, f"{module.floor}/ imports {name}"))
     assert not wrong, "\n".join(wrong)
+
+
+def test_a_room_of_service_imports_only_from_rooms_below() -> None:
+    wrong = []
+    for module in modules():
+        if module.floor != "service" or (room := room_of(module.name)) is None:
+            continue
+        assert room in ROOMS, f"{module.name} is in no room: {ROOMS}"
+        for line, name in module.imports():
+            if floor_of(name) != "service" or (other := room_of(name)) is None:
+                continue
+            if other not in ROOMS[: ROOMS.index(room) + 1]:
+                wrong.append(module.at(line, f"{room}/ imports {name}"))
+    assert not wrong, "\n".join(wrong)
+
+
+def room_of(name: str) -> str | None:
+    parts = name.split(".")
+    return parts[2] if len(parts) > 2 else None
 
 
 def test_h2_stays_on_its_floor() -> None:

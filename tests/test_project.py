@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import verser2_guest_python
-from verser2_guest_python.service.settings import Settings
+from verser2_guest_python.service.settings.model import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))

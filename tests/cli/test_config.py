@@ -15,10 +15,10 @@ import pytest
 from tests.cli.conftest import APPS, Stage
 from tests.cli.processes import COMMAND, environment, fails, run, start
 from tests.support.certificates import Certificates
-from verser2_guest_python.service.certificates import development_certificates
-from verser2_guest_python.service.options import OPTIONS
-from verser2_guest_python.service.settings import settings_from
-from verser2_guest_python.service.sources import Sources
+from verser2_guest_python.service.certificates.development import development_certificates
+from verser2_guest_python.service.settings.model import settings_from
+from verser2_guest_python.service.settings.options import OPTIONS
+from verser2_guest_python.service.settings.sources import Sources
 
 GUEST = """
 app = "small:app"

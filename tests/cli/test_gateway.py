@@ -19,7 +19,7 @@ from tests.service.asking import get as ask
 from tests.service.asking import status
 from tests.support.certificates import Certificates
 from verser2_guest_python import VerserConfigurationError
-from verser2_guest_python.service import gateway_server
+from verser2_guest_python.service.gateway_server import server as gateway_server
 
 ANYWHERE = ("gateway", "--listen", "127.0.0.1:0", "--host-url", "https://localhost:1")
 A = {"host": "a.test"}

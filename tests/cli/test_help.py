@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.processes import run
-from verser2_guest_python.service.environment import shown_variable
-from verser2_guest_python.service.options import (
+from verser2_guest_python.service.settings.environment import shown_variable
+from verser2_guest_python.service.settings.options import (
     BROKER_KEYS,
     CALL_KEYS,
     DEV_KEYS,

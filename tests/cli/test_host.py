@@ -18,8 +18,8 @@ from tests.cli.processes import Running, fails, run, start
 from tests.support.certificates import Certificates, make_identity
 from verser2_guest_python import LeaseTimeoutError, VerserError, create_verser_broker
 from verser2_guest_python.host import HostLimits
-from verser2_guest_python.service.run_host import limits_of
-from verser2_guest_python.service.settings import Settings
+from verser2_guest_python.service.daemons.host import limits_of
+from verser2_guest_python.service.settings.model import Settings
 
 APPS = Path(__file__).parent / "apps"
 TOKEN = "a-token-of-some-length"

@@ -28,7 +28,7 @@ from tests.docs.test_docs import parse
 from tests.service.conftest import registered
 from tests.support.certificates import Certificates, Identity, make_identity
 from verser2_guest_python import create_verser_broker
-from verser2_guest_python.service.settings import SessionSettings
+from verser2_guest_python.service.settings.model import SessionSettings
 
 STAGES = read_dockerfile(ROOT / "Dockerfile")
 FINAL = STAGES[-1]

@@ -16,10 +16,10 @@ from jsonschema import Draft202012Validator
 from tests.cli.processes import WAIT_SECONDS
 from tests.docs.markdown import ROOT, name_of
 from tests.docs.test_docs import parse
-from verser2_guest_python.service.environment import variables
-from verser2_guest_python.service.metric_table import GATEWAY_METRICS, GATEWAY_PREFIX, METRICS, PREFIX
-from verser2_guest_python.service.settings import SessionSettings, Settings, setting_keys, settings_from
-from verser2_guest_python.service.sources import Sources
+from verser2_guest_python.service.metrics.metric_table import GATEWAY_METRICS, GATEWAY_PREFIX, METRICS, PREFIX
+from verser2_guest_python.service.settings.environment import variables
+from verser2_guest_python.service.settings.model import SessionSettings, Settings, setting_keys, settings_from
+from verser2_guest_python.service.settings.sources import Sources
 
 FOLDER = ROOT / "config" / "kubernetes"
 KUSTOMIZATIONS = sorted(FOLDER.rglob("kustomization.yaml"))

@@ -15,8 +15,7 @@ import click
 from tests.docs import api
 from tests.docs.markdown import ROOT
 from verser2_guest_python.cli.main import program
-from verser2_guest_python.service.environment import variables
-from verser2_guest_python.service.metric_table import (
+from verser2_guest_python.service.metrics.metric_table import (
     GATEWAY_METRICS,
     GATEWAY_PREFIX,
     HOST_METRICS,
@@ -25,9 +24,10 @@ from verser2_guest_python.service.metric_table import (
     PREFIX,
     Metric,
 )
-from verser2_guest_python.service.option import Kind, Option
-from verser2_guest_python.service.options import OPTIONS, SOURCE_KEYS
-from verser2_guest_python.service.settings import Settings, setting_keys
+from verser2_guest_python.service.settings.environment import variables
+from verser2_guest_python.service.settings.model import Settings, setting_keys
+from verser2_guest_python.service.settings.option import Kind, Option
+from verser2_guest_python.service.settings.options import OPTIONS, SOURCE_KEYS
 
 METRICS_PAGE = ROOT / "docs" / "reference" / "metrics.md"
 CLI_PAGE = ROOT / "docs" / "reference" / "cli.md"

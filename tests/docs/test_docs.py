@@ -28,11 +28,11 @@ from tests.docs.markdown import (
     prose_of,
 )
 from verser2_guest_python.cli.main import PROGRAM_NAME, program
-from verser2_guest_python.service.config_file import ConfigFile
-from verser2_guest_python.service.environment import SECRETS, variables
-from verser2_guest_python.service.exit_codes import ExitCode
-from verser2_guest_python.service.settings import Settings, setting_keys, settings_from
-from verser2_guest_python.service.sources import Sources
+from verser2_guest_python.service.process.exit_codes import ExitCode
+from verser2_guest_python.service.settings.config_file import ConfigFile
+from verser2_guest_python.service.settings.environment import SECRETS, variables
+from verser2_guest_python.service.settings.model import Settings, setting_keys, settings_from
+from verser2_guest_python.service.settings.sources import Sources
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 REFERENCE = ROOT / "docs" / "reference"
@@ -263,13 +263,14 @@ def test_every_option_of_uvicorn_is_told() -> None:
     assert {name for pair in pairs for name in pair if name} - {"--help"} <= told
 
 
-def test_every_floor_of_the_house_is_described() -> None:
-    [floors_shown] = [
-        block
+def test_every_floor_of_the_house_and_every_room_of_service_is_described() -> None:
+    shown = [
+        set(re.findall(r"\b(\w+)/ ", block.text))
         for block in BLOCKS
         if block.marker == "tested" and name_of(block.page) == "docs/architecture.md"
     ]
-    text = floors_shown.text
     source = ROOT / "src" / "verser2_guest_python"
-    floors = {path.parent.name for path in source.glob("*/__init__.py")}
-    assert floors <= set(re.findall(r"\b(\w+)/", text))
+    floors, rooms = (
+        {path.parent.name for path in folder.glob("*/__init__.py")} for folder in (source, source / "service")
+    )
+    assert shown == [floors, rooms]

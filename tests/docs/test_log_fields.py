@@ -12,11 +12,11 @@ from tests.docs.markdown import ROOT
 from tests.support.logging_state import logging_as_before
 from verser2_guest_python.host.events import RequestRecord
 from verser2_guest_python.integrations.gateway import GatewayRecord
-from verser2_guest_python.service.gateway_log import GatewayAccessLog
-from verser2_guest_python.service.host_access_log import HostAccessLog
-from verser2_guest_python.service.logs import set_up_logs
-from verser2_guest_python.service.settings import LogSettings
-from verser2_guest_python.service.totals import totals_fields
+from verser2_guest_python.service.logs.gateway import GatewayAccessLog
+from verser2_guest_python.service.logs.host_access import HostAccessLog
+from verser2_guest_python.service.logs.setup import set_up_logs
+from verser2_guest_python.service.metrics.totals import totals_fields
+from verser2_guest_python.service.settings.model import LogSettings
 
 PAGE = ROOT / "docs" / "reference" / "log-fields.md"
 SOURCE = ROOT / "src" / "verser2_guest_python"

@@ -15,7 +15,7 @@ import pytest
 from tests.docs.markdown import ROOT
 from tests.support.certificates import Certificates
 from verser2_guest_python import VerserError, create_verser_broker, create_verser_host
-from verser2_guest_python.service.exit_codes import exit_code
+from verser2_guest_python.service.process.exit_codes import exit_code
 
 TABLE = (ROOT / "docs" / "tls.md").read_text().partition("## What the errors mean")[2]
 

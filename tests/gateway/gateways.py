@@ -15,7 +15,7 @@ from tests.support.certificates import Certificates
 from tests.support.waiting import until
 from verser2_guest_python import VerserBroker
 from verser2_guest_python.integrations.gateway import Gateway, GatewayRecord, create_gateway
-from verser2_guest_python.service.gateway_server import GatewayServer
+from verser2_guest_python.service.gateway_server.server import GatewayServer
 
 PUBLIC = "public.example.com"
 

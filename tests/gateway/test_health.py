@@ -16,10 +16,10 @@ from tests.service.asking import samples as parsed
 from tests.support.certificates import Certificates
 from tests.support.waiting import until
 from verser2_guest_python.integrations.gateway import Gateway, GatewayLimits, create_gateway
-from verser2_guest_python.service.gateway_health import GatewayHealth
-from verser2_guest_python.service.gateway_server import GatewayServer
-from verser2_guest_python.service.health import answer
-from verser2_guest_python.service.metric_table import GATEWAY_METRICS, GATEWAY_PREFIX, Kind
+from verser2_guest_python.service.gateway_server.server import GatewayServer
+from verser2_guest_python.service.health.checks import answer
+from verser2_guest_python.service.health.gateway import GatewayHealth
+from verser2_guest_python.service.metrics.metric_table import GATEWAY_METRICS, GATEWAY_PREFIX, Kind
 
 from .raw import connected
 

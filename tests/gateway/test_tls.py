@@ -22,8 +22,8 @@ from tests.integrations.stacks import DOMAIN
 from tests.support.certificates import LOCAL_NAMES, Certificates
 from tests.support.waiting import until
 from verser2_guest_python import VerserConfigurationError
-from verser2_guest_python.service.gateway_server import GatewayServer
-from verser2_guest_python.service.gateway_tls import PublicTls
+from verser2_guest_python.service.gateway_server.server import GatewayServer
+from verser2_guest_python.service.gateway_server.tls import PublicTls
 
 
 @pytest.mark.both_loops

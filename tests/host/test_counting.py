@@ -16,10 +16,10 @@ from tests.support.waiting import until
 from verser2_guest_python import VerserError, create_verser_broker
 from verser2_guest_python.asgi.types import Receive, Scope, Send
 from verser2_guest_python.host import HostLimits
-from verser2_guest_python.service import host_counts
-from verser2_guest_python.service.health import answer
-from verser2_guest_python.service.host_health import HostHealth, HostState
-from verser2_guest_python.service.metric_table import HOST_METRICS, HOST_PREFIX, Kind
+from verser2_guest_python.service.health.checks import answer
+from verser2_guest_python.service.health.host import HostHealth, HostState
+from verser2_guest_python.service.metrics import host_counts
+from verser2_guest_python.service.metrics.metric_table import HOST_METRICS, HOST_PREFIX, Kind
 
 Samples = dict[tuple[str, ...], float]
 

@@ -13,7 +13,7 @@ import httpx2
 from tests.integrations.stacks import guest_at, host_at
 from tests.support.certificates import Certificates
 from verser2_guest_python import VerserBroker, VerserHost, create_verser_broker
-from verser2_guest_python.service.gateway_server import GatewayServer
+from verser2_guest_python.service.gateway_server.server import GatewayServer
 from verser2_guest_python.service.inspector import Inspector, Recorder, create_inspector, with_inspector
 
 DOMAIN = "shop.localhost"

@@ -26,7 +26,7 @@ from verser2_guest_python import (
 )
 from verser2_guest_python.integrations.gateway import create_gateway
 from verser2_guest_python.integrations.otel import trace_broker, trace_host, traced_app
-from verser2_guest_python.service.gateway_server import GatewayServer
+from verser2_guest_python.service.gateway_server.server import GatewayServer
 
 DOMAIN = "a.local.test"
 OTHER = "b.local.test"

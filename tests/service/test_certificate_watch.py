@@ -12,7 +12,7 @@ import pytest
 from tests.cli.processes import start
 from tests.service.conftest import Place, registered
 from tests.support.certificates import LOCAL_NAMES, Certificates, Identity, make_identity
-from verser2_guest_python.service.certificate_watch import CertificateWatch
+from verser2_guest_python.service.certificates.watch import CertificateWatch
 
 OFTEN = ("--tls-reload-interval", "0.05")
 

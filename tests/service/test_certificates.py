@@ -14,8 +14,8 @@ import pytest
 from cryptography import x509
 
 from verser2_guest_python.errors import VerserConfigurationError
-from verser2_guest_python.service.certificates import CertificateSet, development_certificates
-from verser2_guest_python.service.state_directory import state_directory
+from verser2_guest_python.service.certificates.development import CertificateSet, development_certificates
+from verser2_guest_python.service.process.state_directory import state_directory
 
 
 def common_name(path: Path) -> object:

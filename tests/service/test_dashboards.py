@@ -23,7 +23,7 @@ from tests.service.asking import get, raw
 from tests.service.conftest import APPS
 from tests.support.certificates import Certificates
 from verser2_guest_python import VerserError, create_verser_broker
-from verser2_guest_python.service.metric_table import (
+from verser2_guest_python.service.metrics.metric_table import (
     GATEWAY_METRICS,
     GATEWAY_PREFIX,
     HOST_METRICS,

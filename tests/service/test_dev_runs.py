@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from verser2_guest_python.service.dev_runs import DevRun, announce, newest_run, withdraw
+from verser2_guest_python.service.process.dev_runs import DevRun, announce, newest_run, withdraw
 
 
 @pytest.fixture(autouse=True)

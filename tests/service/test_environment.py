@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from verser2_guest_python.errors import VerserConfigurationError
-from verser2_guest_python.service.environment import look_up, split_list, variables
-from verser2_guest_python.service.options import SETTING_KEYS
+from verser2_guest_python.service.settings.environment import look_up, split_list, variables
+from verser2_guest_python.service.settings.options import SETTING_KEYS
 
 
 def test_a_key_has_the_variable_of_its_path() -> None:

@@ -8,7 +8,7 @@ from verser2_guest_python import errors
 from verser2_guest_python.asgi.lifespan import LifespanStartupFailed
 from verser2_guest_python.asgi.loading import AppLoadError
 from verser2_guest_python.errors import ConnectFailure, VerserConnectionError, VerserError
-from verser2_guest_python.service.exit_codes import exit_code, exit_code_of_signal
+from verser2_guest_python.service.process.exit_codes import exit_code, exit_code_of_signal
 
 CODES: list[tuple[type[VerserError], int]] = [
     (errors.VerserUsageError, 2),

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.service.test_supervisor import stage
-from verser2_guest_python.service.fleet_health import FleetHealth
-from verser2_guest_python.service.worker_process import WorkerState
+from verser2_guest_python.service.health.fleet import FleetHealth
+from verser2_guest_python.service.process.worker_process import WorkerState
 
 
 async def test_what_a_worker_has_counted_is_there_at_every_moment_of_its_end(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
     """It has ended, and its last words are waited for: a child of it keeps the socket open."""
-    monkeypatch.setattr("verser2_guest_python.service.worker_process._LAST_WORDS_SECONDS", 60.0)
+    monkeypatch.setattr("verser2_guest_python.service.process.worker_process._LAST_WORDS_SECONDS", 60.0)
     async with stage(tmp_path, "leaves-a-child") as running:
         health = FleetHealth(running.supervisor, "guest")
         await running.ready("guest-1", "guest-2")

@@ -12,9 +12,9 @@ import pytest
 
 from tests.support.logging_state import logging_as_before
 from verser2_guest_python.integrations.gateway import GatewayRecord
-from verser2_guest_python.service.gateway_log import GatewayAccessLog
-from verser2_guest_python.service.logs import set_up_logs
-from verser2_guest_python.service.settings import LogSettings
+from verser2_guest_python.service.logs.gateway import GatewayAccessLog
+from verser2_guest_python.service.logs.setup import set_up_logs
+from verser2_guest_python.service.settings.model import LogSettings
 
 RECORD = GatewayRecord(
     client="192.0.2.7",

@@ -12,9 +12,9 @@ import pytest
 
 from tests.support.logging_state import logging_as_before
 from verser2_guest_python.guest.lifecycle import GuestEvent
-from verser2_guest_python.service.guest_log import GuestLog
-from verser2_guest_python.service.logs import set_up_logs
-from verser2_guest_python.service.settings import LogSettings
+from verser2_guest_python.service.logs.guest import GuestLog
+from verser2_guest_python.service.logs.setup import set_up_logs
+from verser2_guest_python.service.settings.model import LogSettings
 
 
 class Night:

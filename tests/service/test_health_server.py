@@ -14,13 +14,13 @@ import pytest
 
 from tests.service.asking import get, raw
 from verser2_guest_python.errors import VerserConfigurationError, VerserUsageError
-from verser2_guest_python.service.health_address import HealthAddress, parse_listen
-from verser2_guest_python.service.health_server import (
+from verser2_guest_python.service.health.server import (
     MAX_CONNECTIONS,
     MAX_HEAD_BYTES,
     HealthAnswer,
     HealthServer,
 )
+from verser2_guest_python.service.settings.health_address import HealthAddress, parse_listen
 
 
 async def echo(path: str, headers: Mapping[str, str]) -> HealthAnswer:

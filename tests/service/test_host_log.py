@@ -11,10 +11,10 @@ import pytest
 
 from tests.support.logging_state import logging_as_before
 from verser2_guest_python.host import HostEvent, RequestRecord
-from verser2_guest_python.service.host_access_log import HostAccessLog
-from verser2_guest_python.service.host_log import LINES_A_MINUTE, HostLog
-from verser2_guest_python.service.logs import Logs, set_up_logs
-from verser2_guest_python.service.settings import LogSettings
+from verser2_guest_python.service.logs.host import LINES_A_MINUTE, HostLog
+from verser2_guest_python.service.logs.host_access import HostAccessLog
+from verser2_guest_python.service.logs.setup import Logs, set_up_logs
+from verser2_guest_python.service.settings.model import LogSettings
 
 RECORD = RequestRecord(
     request_id="broker-a-1",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from verser2_guest_python.service.log_sink import MAX_WAITING_LINES, QueuedSink
+from verser2_guest_python.service.logs.sink import MAX_WAITING_LINES, QueuedSink
 
 
 @dataclass

@@ -16,12 +16,12 @@ import pytest
 
 from tests.support.logging_state import logging_as_before
 from verser2_guest_python.errors import VerserConfigurationError
-from verser2_guest_python.service.access_log import AccessLog, AccessRules
-from verser2_guest_python.service.log_config import ACCESS_LOGGER, EVENT_LOGGER
-from verser2_guest_python.service.log_line import Clock, Form, Paint
-from verser2_guest_python.service.log_sink import LineSink
-from verser2_guest_python.service.logs import Logs, set_up_logs
-from verser2_guest_python.service.settings import LogSettings
+from verser2_guest_python.service.logs.access import AccessLog, AccessRules
+from verser2_guest_python.service.logs.config import ACCESS_LOGGER, EVENT_LOGGER
+from verser2_guest_python.service.logs.line import Clock, Form, Paint
+from verser2_guest_python.service.logs.setup import Logs, set_up_logs
+from verser2_guest_python.service.logs.sink import LineSink
+from verser2_guest_python.service.settings.model import LogSettings
 
 FORMS = ("console", "json", "logfmt")
 STAMP = re.compile(r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$")

@@ -17,12 +17,12 @@ from tests.support.certificates import Certificates
 from verser2_guest_python.guest.facts import GuestFacts
 from verser2_guest_python.guest.lifecycle import GuestEvent
 from verser2_guest_python.peer.facts import SessionFacts
-from verser2_guest_python.service.certificate_expiry import CertificateExpiry
-from verser2_guest_python.service.health import answer
-from verser2_guest_python.service.measures import GuestMeasures, Report, added, lasting
-from verser2_guest_python.service.metric_table import METRICS, PREFIX, Kind
-from verser2_guest_python.service.prometheus import render
-from verser2_guest_python.service.settings import TlsSettings
+from verser2_guest_python.service.certificates.expiry import CertificateExpiry
+from verser2_guest_python.service.health.checks import answer
+from verser2_guest_python.service.metrics.measures import GuestMeasures, Report, added, lasting
+from verser2_guest_python.service.metrics.metric_table import METRICS, PREFIX, Kind
+from verser2_guest_python.service.metrics.prometheus import render
+from verser2_guest_python.service.settings.model import TlsSettings
 
 FACTS = GuestFacts(
     sessions=(SessionFacts("https://host", "a", 5.0, 0.25), SessionFacts("https://host", "a~2", 1.0, None)),

@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from verser2_guest_python.service.output import Output
-from verser2_guest_python.service.output_errors import OutputClosed, OutputError
+from verser2_guest_python.service.output.body_output import Output
+from verser2_guest_python.service.output.errors import OutputClosed, OutputError
 
 PIPE_BYTES = 65_536
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from verser2_guest_python.errors import StreamFailureError, VerserError
-from verser2_guest_python.service.broker_decoding import (
+from verser2_guest_python.service.output.decoding import (
     PIECE_BYTES,
     UnknownEncoding,
     decodable_encodings,

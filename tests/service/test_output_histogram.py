@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verser2_guest_python.service.broker_histogram import Latencies
+from verser2_guest_python.service.calls.histogram import Latencies
 
 
 def latencies(*values: float) -> Latencies:

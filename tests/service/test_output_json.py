@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verser2_guest_python.service.broker_colour import Palette
-from verser2_guest_python.service.broker_json import is_json, pretty_json
+from verser2_guest_python.service.output.colour import Palette
+from verser2_guest_python.service.output.json_text import is_json, pretty_json
 
 PLAIN = Palette(on=False)
 COLOURED = Palette(on=True)

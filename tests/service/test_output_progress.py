@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verser2_guest_python.service.transfer_progress import Progress, clock, progress_line
+from verser2_guest_python.service.output.progress import Progress, clock, progress_line
 
 MIB = 1 << 20
 

@@ -12,7 +12,7 @@ from tests.cli.processes import Running, fails, start
 from tests.service.conftest import Place, registered
 from tests.support.waiting import until
 from verser2_guest_python import VerserBroker
-from verser2_guest_python.service.reload import SourceFilter
+from verser2_guest_python.service.process.reload import SourceFilter
 
 APP = """
 async def app(scope, receive, send):

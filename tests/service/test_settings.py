@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from verser2_guest_python.errors import VerserConfigurationError, VerserUsageError
-from verser2_guest_python.service.options import OPTIONS, SETTING_KEYS, SOURCE_KEYS
-from verser2_guest_python.service.settings import Settings, load_settings, setting_keys
+from verser2_guest_python.service.settings.model import Settings, load_settings, setting_keys
+from verser2_guest_python.service.settings.options import OPTIONS, SETTING_KEYS, SOURCE_KEYS
 
 
 def test_every_option_is_a_setting_with_the_same_default() -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from verser2_guest_python.errors import VerserConfigurationError
-from verser2_guest_python.service.options import OPTIONS
-from verser2_guest_python.service.settings import Settings, load_settings, settings_from
-from verser2_guest_python.service.sources import Sources
-from verser2_guest_python.service.toml_lines import line_of
+from verser2_guest_python.service.settings.model import Settings, load_settings, settings_from
+from verser2_guest_python.service.settings.options import OPTIONS
+from verser2_guest_python.service.settings.sources import Sources
+from verser2_guest_python.service.settings.toml_lines import line_of
 
 
 @pytest.fixture(autouse=True)

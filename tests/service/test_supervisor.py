@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from verser2_guest_python.service.supervisor import Supervisor
-from verser2_guest_python.service.worker_process import WorkerState
+from verser2_guest_python.service.process.supervisor import Supervisor
+from verser2_guest_python.service.process.worker_process import WorkerState
 
 SCRIPT = """
 import os, signal, socket, sys, time, pathlib
@@ -268,7 +268,7 @@ async def test_who_works_on_the_app_is_waited_for(tmp_path: Path) -> None:
 
 
 async def test_a_worker_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("verser2_guest_python.service.supervisor._KILL_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr("verser2_guest_python.service.process.supervisor._KILL_AFTER_SECONDS", 0.2)
     async with stage(tmp_path, "stubborn", count=1, drain_seconds=0.1) as running:
         await running.ready("guest")
         await running.stop()

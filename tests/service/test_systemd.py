@@ -20,7 +20,7 @@ from tests.docs.markdown import ROOT, Block, blocks_of
 from tests.service.conftest import Place
 from tests.service.test_serving_options import closed_port
 from tests.support.certificates import Certificates
-from verser2_guest_python.service.systemd import Notifier
+from verser2_guest_python.service.process.systemd import Notifier
 
 DROP_INS = [block for block in blocks_of(ROOT / "docs" / "systemd.md") if block.marker == "unit"]
 UNITS = sorted((ROOT / "config" / "systemd").glob("*.service"))

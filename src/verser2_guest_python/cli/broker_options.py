@@ -21,13 +21,13 @@ from verser2_guest_python.cli.parameters import (
     setting_options,
 )
 from verser2_guest_python.errors import VerserError, VerserUsageError
-from verser2_guest_python.service.exit_codes import ExitCode, exit_code
-from verser2_guest_python.service.options import BROKER_KEYS, CALL_KEYS, OPENING_KEYS
-from verser2_guest_python.service.output_errors import OutputError
+from verser2_guest_python.service.output.errors import OutputError
+from verser2_guest_python.service.process.exit_codes import ExitCode, exit_code
+from verser2_guest_python.service.settings.options import BROKER_KEYS, CALL_KEYS, OPENING_KEYS
 
 if TYPE_CHECKING:
-    from verser2_guest_python.service.broker_peer import Peer
-    from verser2_guest_python.service.sources import Sources
+    from verser2_guest_python.service.calls.peer import Peer
+    from verser2_guest_python.service.settings.sources import Sources
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -226,21 +226,21 @@ def with_options(*decorators: Decorator) -> Decorator:
 
 def sources_of(values: Mapping[str, Any]) -> Sources:
     """What is said about settings: by those among `values`, and everywhere else."""
-    from verser2_guest_python.service.sources import Sources
+    from verser2_guest_python.service.settings.sources import Sources
 
     return Sources.of_process(given_settings(values))
 
 
 def peer_of(sources: Sources, url: str = "", route_domain: str | None = None) -> Peer:
     """Where the settings lead, for a request to `url`."""
-    from verser2_guest_python.service.broker_peer import resolve_peer
+    from verser2_guest_python.service.calls.peer import resolve_peer
 
     return resolve_peer(sources, _domain_of(url, route_domain))
 
 
 def _domain_of(url: str, route_domain: str | None) -> str | None:
     from verser2_guest_python.broker.target import WEBSOCKET_SCHEMES, parse_target
-    from verser2_guest_python.service.broker_request import without_user
+    from verser2_guest_python.service.calls.request import without_user
 
     with suppress(VerserUsageError):  # it is told where the request is made
         return parse_target(without_user(url)[0], route_domain, WEBSOCKET_SCHEMES).domain
@@ -249,7 +249,7 @@ def _domain_of(url: str, route_domain: str | None) -> str | None:
 
 def credentials(user: str | None, url: str) -> tuple[str, str | None]:
     """The URL without its user, and `user:password` of `-u` or the URL; `-u user` asks for the password."""
-    from verser2_guest_python.service.broker_request import without_user
+    from verser2_guest_python.service.calls.request import without_user
 
     url, of_url = without_user(url)
     if user is None:

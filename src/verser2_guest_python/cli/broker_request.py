@@ -18,11 +18,11 @@ from verser2_guest_python.cli.broker_options import (
 from verser2_guest_python.cli.parameters import GroupedCommand
 
 if TYPE_CHECKING:
-    from verser2_guest_python.service.broker_body import RequestBody
-    from verser2_guest_python.service.broker_limits import CallLimits
-    from verser2_guest_python.service.broker_notes import Notes
-    from verser2_guest_python.service.broker_peer import Peer
-    from verser2_guest_python.service.broker_request import Call
+    from verser2_guest_python.service.calls.body import RequestBody
+    from verser2_guest_python.service.calls.limits import CallLimits
+    from verser2_guest_python.service.calls.notes import Notes
+    from verser2_guest_python.service.calls.peer import Peer
+    from verser2_guest_python.service.calls.request import Call
 
 _WHAT_IT_DOES = "and write the answer's body to standard output."
 
@@ -56,8 +56,8 @@ def request(method: str, url: str, **values: Any) -> int:
 def _run(method: str, url: str, values: dict[str, Any]) -> int:
     silent = values["silent"]
     with failures(silent=silent and not values["show_error"]):
-        from verser2_guest_python.service.broker_limits import call_limits
-        from verser2_guest_python.service.broker_notes import Notes
+        from verser2_guest_python.service.calls.limits import call_limits
+        from verser2_guest_python.service.calls.notes import Notes
 
         if values["head_only"]:
             if method not in ("GET", "HEAD"):
@@ -74,7 +74,7 @@ def _run(method: str, url: str, values: dict[str, Any]) -> int:
 
 
 def _call(method: str, url: str, values: dict[str, Any], limits: CallLimits) -> Call:
-    from verser2_guest_python.service.broker_request import Call, headers_of
+    from verser2_guest_python.service.calls.request import Call, headers_of
 
     url, user = credentials(values["user"], url)
     body = _body(values)
@@ -97,23 +97,23 @@ def _body(values: dict[str, Any]) -> RequestBody | None:
     if bool(data) + (json_value is not None) + bool(form) > 1:
         raise click.UsageError("Only one of -d, --json and -F can be the body of a request.")
     if data:
-        from verser2_guest_python.service.broker_body import data_body
+        from verser2_guest_python.service.calls.body import data_body
 
         return data_body(data)
     if json_value is not None:
-        from verser2_guest_python.service.broker_body import json_body
+        from verser2_guest_python.service.calls.body import json_body
 
         return json_body(json_value)
     if form:
-        from verser2_guest_python.service.broker_form import form_body
+        from verser2_guest_python.service.calls.form import form_body
 
         return form_body(form)
     return None
 
 
 def _once(peer: Peer, call: Call, notes: Notes, values: dict[str, Any]) -> int:
-    from verser2_guest_python.service.broker_answer import Shown
-    from verser2_guest_python.service.call_broker import run_call
+    from verser2_guest_python.service.calls.answer import Shown
+    from verser2_guest_python.service.calls.call import run_call
 
     if values["concurrency"] is not None:
         raise click.UsageError("--concurrency belongs to a load run: give --repeat too.")
@@ -128,7 +128,7 @@ def _once(peer: Peer, call: Call, notes: Notes, values: dict[str, Any]) -> int:
 
 
 def _load(peer: Peer, call: Call, notes: Notes, values: dict[str, Any]) -> int:
-    from verser2_guest_python.service.broker_load import run_load
+    from verser2_guest_python.service.calls.load import run_load
 
     names = {"include": "-i", "output": "-o", "raw": "--raw", "location": "-L", "broker__retry": "--retry"}
     for name, flag in names.items():

@@ -36,7 +36,7 @@ def routes(*, watch: bool, as_json: bool, verbose: bool, **values: Any) -> int:
     a Host does not tell what was before.
     """
     with failures():
-        from verser2_guest_python.service.broker_notes import Notes
-        from verser2_guest_python.service.broker_routes import run_routes
+        from verser2_guest_python.service.calls.notes import Notes
+        from verser2_guest_python.service.calls.routes import run_routes
 
         return run_routes(peer_of(sources_of(values)), Notes(verbose=verbose), watch=watch, as_json=as_json)

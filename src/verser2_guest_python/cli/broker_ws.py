@@ -92,10 +92,10 @@ def ws(url: str, **values: Any) -> int:
     Ends with 0 when it is closed with 1000 or 1001, or by the end of the input.
     """
     with failures():
-        from verser2_guest_python.service.broker_limits import call_limits
-        from verser2_guest_python.service.broker_notes import Notes
-        from verser2_guest_python.service.broker_request import Call, websocket_headers
-        from verser2_guest_python.service.broker_ws import Talk, run_websocket
+        from verser2_guest_python.service.calls.limits import call_limits
+        from verser2_guest_python.service.calls.notes import Notes
+        from verser2_guest_python.service.calls.request import Call, websocket_headers
+        from verser2_guest_python.service.calls.websocket import Talk, run_websocket
 
         sources = sources_of(values)
         limits = call_limits(sources)

@@ -78,6 +78,6 @@ class Program(click.Group):
 
 def _names_an_app() -> bool:
     """Whether environment or a file in this directory say what to serve, so that nothing else has to."""
-    from verser2_guest_python.service.sources import Sources
+    from verser2_guest_python.service.settings.sources import Sources
 
     return Sources({}, os.environ, Path()).find("app") is not None

@@ -15,8 +15,8 @@ from verser2_guest_python.cli.parameters import (
     setting_options,
 )
 from verser2_guest_python.errors import VerserConfigurationError
-from verser2_guest_python.service.exit_codes import ExitCode
-from verser2_guest_python.service.options import SERVE_KEYS, SOURCE_KEYS
+from verser2_guest_python.service.process.exit_codes import ExitCode
+from verser2_guest_python.service.settings.options import SERVE_KEYS, SOURCE_KEYS
 
 # The options of `serve` are known to these commands as well, so that any command line can be looked at
 _HIDDEN = frozenset(SERVE_KEYS) - frozenset(SOURCE_KEYS)
@@ -40,8 +40,8 @@ def show(app: str | None, as_json: bool, **values: Any) -> int:
     What is shown is TOML itself, with passwords masked. APP and the options of `verser2-guest serve`
     may be given as well.
     """
-    from verser2_guest_python.service import config_show
-    from verser2_guest_python.service.sources import Sources
+    from verser2_guest_python.service.config import show as config_show
+    from verser2_guest_python.service.settings.sources import Sources
 
     sources = Sources.of_process(_given(app, values))
     shown, problems = config_show.effective_settings(sources)
@@ -71,9 +71,9 @@ def check(app: str | None, import_app: bool, **values: Any) -> int:
     problem is a line on stderr, and makes the command end with 78. APP and the options of
     `verser2-guest serve` may be given as well.
     """
-    from verser2_guest_python.service.config_check import check as check_settings
-    from verser2_guest_python.service.config_report import Report
-    from verser2_guest_python.service.sources import Sources
+    from verser2_guest_python.service.config.check import check as check_settings
+    from verser2_guest_python.service.config.report import Report
+    from verser2_guest_python.service.settings.sources import Sources
 
     try:
         report = check_settings(Sources.of_process(_given(app, values)), with_app=import_app)
@@ -91,7 +91,7 @@ def check(app: str | None, import_app: bool, **values: Any) -> int:
 @config.command(cls=GroupedCommand)
 def schema() -> None:
     """Show the JSON Schema of a file of settings."""
-    from verser2_guest_python.service.settings import settings_schema
+    from verser2_guest_python.service.settings.model import settings_schema
 
     click.echo(json.dumps(settings_schema(), indent=2, ensure_ascii=False))
 

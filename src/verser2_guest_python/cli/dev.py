@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from verser2_guest_python.cli.parameters import GroupedCommand, GroupedOption, given_settings, setting_options
-from verser2_guest_python.service.options import DEV_KEYS
+from verser2_guest_python.service.settings.options import DEV_KEYS
 
 if TYPE_CHECKING:
-    from verser2_guest_python.service.run_dev import DevView
+    from verser2_guest_python.service.dev.run import DevView
 
 _PROGRAM: Final = "verser2-guest"
 _GROUP: Final = "Working on it"
@@ -68,8 +68,8 @@ def dev(
     SIGINT and SIGTERM.
     """
     from verser2_guest_python.errors import VerserUsageError
-    from verser2_guest_python.service.run_dev import DevOptions, run_dev
-    from verser2_guest_python.service.settings import load_settings
+    from verser2_guest_python.service.dev.run import DevOptions, run_dev
+    from verser2_guest_python.service.settings.model import load_settings
 
     given = given_settings(values)
     if app is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from verser2_guest_python.cli.parameters import GroupedCommand, given_settings, setting_options
-from verser2_guest_python.service.options import GATEWAY_KEYS
+from verser2_guest_python.service.settings.options import GATEWAY_KEYS
 
 
 @click.command(cls=GroupedCommand)
@@ -18,7 +18,7 @@ def gateway(**values: Any) -> int:
     The host that a client asks for picks the app. Needs the extra gateway. The first SIGINT or SIGTERM
     lets requests under way finish, the second ends at once.
     """
-    from verser2_guest_python.service.run_gateway import run_gateway
-    from verser2_guest_python.service.settings import load_settings
+    from verser2_guest_python.service.daemons.gateway import run_gateway
+    from verser2_guest_python.service.settings.model import load_settings
 
     return run_gateway(load_settings(given_settings(values)))

@@ -13,7 +13,7 @@ from verser2_guest_python.cli.parameters import (
     given_settings,
     setting_options,
 )
-from verser2_guest_python.service.options import ASK_HEALTH_KEYS
+from verser2_guest_python.service.settings.options import ASK_HEALTH_KEYS
 
 
 @click.command(cls=GroupedCommand)
@@ -40,9 +40,9 @@ def health(url: str | None, live: bool, timeout: float, **values: Any) -> int:
     It is asked where the health settings say that it answers, or at URL (http://HOST:PORT). One line says
     why.
     """
-    from verser2_guest_python.service.ask_health import ask_health
-    from verser2_guest_python.service.exit_codes import ExitCode
-    from verser2_guest_python.service.sources import Sources
+    from verser2_guest_python.service.health.ask import ask_health
+    from verser2_guest_python.service.process.exit_codes import ExitCode
+    from verser2_guest_python.service.settings.sources import Sources
 
     sources = Sources.of_process(given_settings(values))
     ok, sentence = ask_health(sources, url, path="/livez" if live else "/readyz", timeout=timeout)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from verser2_guest_python.cli.parameters import GroupedCommand, given_settings, setting_options
-from verser2_guest_python.service.options import HOST_KEYS
+from verser2_guest_python.service.settings.options import HOST_KEYS
 
 _SENTENCES: Final = {
     "tls.cert_file": "PEM file with the Host's certificate, and with the chain behind it.",
@@ -27,6 +27,6 @@ def host(**values: Any) -> int:
     SIGHUP reads the certificates and the policy anew. The first SIGINT or SIGTERM lets requests under way
     finish, the second ends at once.
     """
-    from verser2_guest_python.service.run_host import run_host
+    from verser2_guest_python.service.daemons.host import run_host
 
     return run_host(given_settings(values))

@@ -18,7 +18,7 @@ import click
 
 from verser2_guest_python.cli.commands import Program
 from verser2_guest_python.errors import VerserError
-from verser2_guest_python.service.exit_codes import ExitCode, exit_code, exit_code_of_signal
+from verser2_guest_python.service.process.exit_codes import ExitCode, exit_code, exit_code_of_signal
 
 PROGRAM_NAME: Final = "verser2-guest"
 _ARGUMENT: Final = re.compile(r"\btls_(?:ca|cert|key|pfx)_file\b")

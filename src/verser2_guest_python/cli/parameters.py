@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import click
 
-from verser2_guest_python.service.environment import shown_variable
-from verser2_guest_python.service.option import GROUP_TLS, Kind, Option
-from verser2_guest_python.service.options import OPTIONS, options
+from verser2_guest_python.service.settings.environment import shown_variable
+from verser2_guest_python.service.settings.option import GROUP_TLS, Kind, Option
+from verser2_guest_python.service.settings.options import OPTIONS, options
 
 HELP_WIDTH: Final = 100
 OTHER_OPTIONS: Final = "Options"

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from verser2_guest_python.cli.parameters import GroupedCommand, given_settings, setting_options
-from verser2_guest_python.service.options import SERVE_KEYS
+from verser2_guest_python.service.settings.options import SERVE_KEYS
 
 
 @click.command(cls=GroupedCommand)
@@ -22,8 +22,8 @@ def serve(arguments: Sequence[str], /, app: str | None, **values: Any) -> int:
     a new session, with certificates read anew; with --workers it replaces them one by one, and SIGTTIN
     and SIGTTOU add one and take one away.
     """
-    from verser2_guest_python.service.run import run
-    from verser2_guest_python.service.settings import load_settings
+    from verser2_guest_python.service.daemons.run import run
+    from verser2_guest_python.service.settings.model import load_settings
 
     given = given_settings(values)
     if app is not None:

@@ -1,5 +1,5 @@
-"""One running process: settings, logs, signals, exit codes, development certificates.
+"""One running process: what it needs, and a library must not do.
 
-What a process needs and a library must not do. Nothing is imported here, so that a command loads
-only the modules that it uses.
+Its rooms stand on each other as the floors do: a process, its output and its settings below, the daemons
+and `dev` above. Nothing is imported here, so that a command loads only the modules that it uses.
 """

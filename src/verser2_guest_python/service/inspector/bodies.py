@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from verser2_guest_python.errors import VerserError
-from verser2_guest_python.service.broker_colour import Palette
-from verser2_guest_python.service.broker_decoding import UnknownEncoding, decoder_for
-from verser2_guest_python.service.broker_json import is_json, pretty_json
 from verser2_guest_python.service.inspector.record import Body
+from verser2_guest_python.service.output.colour import Palette
+from verser2_guest_python.service.output.decoding import UnknownEncoding, decoder_for
+from verser2_guest_python.service.output.json_text import is_json, pretty_json
 
 MAX_DECODED_BYTES: Final = 262_144
 """What a body may expand to when its content-encoding is undone."""

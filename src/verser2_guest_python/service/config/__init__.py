@@ -1,0 +1,1 @@
+"""`config show` and `config check`: what is in force, and what is wrong with it."""
