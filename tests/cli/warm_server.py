@@ -33,12 +33,12 @@ MODULES = (
             "guest.guest",
             "host.host",
             "http2.inspection",
-            "service.call_broker",
-            "service.dev_stack",
-            "service.run",
-            "service.run_dev",
-            "service.run_guest",
-            "service.run_workers",
+            "service.calls.call",
+            "service.dev.stack",
+            "service.daemons.run",
+            "service.dev.run",
+            "service.daemons.guest",
+            "service.daemons.workers",
         )
     ),
 )
