@@ -72,6 +72,42 @@ async def test_cookies_that_a_host_joined_are_split_again(certs: Certificates) -
         assert response.cookies == {"a": "1", "b": "2", "c": "3", "d": "4"}
 
 
+@pytest.mark.parametrize("way", ["aiter_bytes", "aiter_lines"])
+async def test_an_iteration_that_was_cancelled_is_not_over_but_ended(certs: Certificates, way: str) -> None:
+    """As by `asyncio.wait_for(anext(chunks), …)`: what was read before must not look like the whole body."""
+    async with scripted(certs) as (host, broker):
+        stream, response = await begun(host, broker)
+        await stream.write(b"first\n")
+        items = getattr(response, way)()
+        await anext(items)
+        waiting = asyncio.create_task(anext(items))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        for _ in range(2):
+            with pytest.raises(VerserUsageError, match="was closed"):
+                await anext(items)
+        assert (await stream.wait_error()) is not None
+
+
+@pytest.mark.parametrize("way", ["aiter_bytes", "aiter_lines"])
+async def test_an_iteration_is_what_generators_are(certs: Certificates, way: str) -> None:
+    async with answered(certs, body=b"one\r\ntwo\n\nthr") as response:
+        items = getattr(response, way)()
+        assert aiter(items) is items
+        received = [await items.asend(None)]
+        async for item in items:
+            received.append(item)
+        assert received in ([b"one\r\ntwo\n\nthr"], ["one", "two", "", "thr"])
+        for _ in range(2):
+            with pytest.raises(StopAsyncIteration):
+                await anext(items)
+        await items.aclose()
+    async with answered(certs, body=b"all") as response:
+        with pytest.raises(KeyError):
+            await getattr(response, way)().athrow(KeyError("thrown"))
+
+
 @pytest.mark.parametrize("status", [400, 404, 500, 599])
 async def test_raise_for_status(certs: Certificates, status: int) -> None:
     async with answered(certs, status, (), b"why") as response:

@@ -422,6 +422,29 @@ async def test_a_response_that_is_closed_early_is_cancelled(certs: Certificates,
 
 
 @both_libraries
+async def test_what_is_here_can_be_read_after_the_close(certs: Certificates, library: Any) -> None:
+    """Another task may close the Broker when an answer is here, and before its reader comes for it."""
+    diary = Diary()
+    async with (
+        broker_behind(make_app(diary), certs) as broker,
+        library.AsyncClient(transport=VerserTransport(broker), base_url=URL) as client,
+        client.stream("GET", "/big?blocks=10") as whole,
+        client.stream("GET", "/lines", timeout=None) as partial,
+    ):
+        pieces, begun = whole.aiter_raw(), partial.aiter_raw()
+        received = await anext(pieces) + await anext(begun)
+        link = broker._keeper.link
+        assert link is not None
+        await until(lambda: link.session.open_streams == 2)  # the control stream, and that of the lines
+        await broker.close(timeout=0)
+        received += b"".join([piece async for piece in pieces])
+        assert received.replace(b"first\n", b"").replace(b"second\r\n", b"") == BLOCK * 10
+        with pytest.raises((library.ReadError, library.ConnectError)):
+            await anext(begun)
+        diary.go_on.set()
+
+
+@both_libraries
 async def test_closing_while_another_task_reads_is_not_the_end_of_the_body(
     certs: Certificates, library: Any
 ) -> None:

@@ -396,6 +396,31 @@ def test_what_is_here_can_be_read_after_the_close(stack: Stack, path: str, way: 
         response.read()
 
 
+@pytest.mark.parametrize("way", ["iter_bytes", "iter_lines"])
+def test_an_iteration_that_has_begun_is_not_cut_short_by_a_close(stack: Stack, way: str) -> None:
+    """What is here goes on to its end: the end of the loop is not the end of the body."""
+    body = "".join(f"{number}\n" for number in range(150_000))
+    response = stack.broker.post(f"{URL}/echo", text=body)
+    stack.threaded.until(lambda: response.arrived)
+    items: Iterator[Any] = getattr(response, way)()
+    received = [next(items)]
+    stack.broker.close(timeout=0)
+    received += items
+    if way == "iter_bytes":
+        assert b"".join(received).decode() == body
+    else:
+        assert received == body.splitlines()
+
+
+def test_an_iteration_over_what_is_not_here_raises_after_the_close(stack: Stack) -> None:
+    lines = stack.broker.get(f"{URL}/lines").iter_lines()
+    assert next(lines) == "first"
+    stack.broker.close(timeout=0)
+    with pytest.raises((DisconnectedTargetError, VerserUsageError)):
+        list(lines)
+    stack.threaded.loop.call_soon_threadsafe(stack.diary.go_on.set)
+
+
 def test_what_is_not_here_cannot_be_read_after_the_close(stack: Stack) -> None:
     response = stack.broker.get(f"{URL}/big?blocks=1000")
     stack.broker.close(timeout=0)
@@ -474,6 +499,17 @@ def test_a_listener_hears_of_changes(certs: Certificates) -> None:
         assert (change.type, change.domain) == ("removed", DOMAIN)
         unsubscribe()
     unsubscribe()
+
+
+def test_changes_that_wait_are_told_after_the_close(certs: Certificates) -> None:
+    with threaded_stack(make_app(), certs) as threaded, SyncVerserBroker(threaded.broker()) as broker:
+        told: SimpleQueue[RouteChange] = SimpleQueue()
+        changes = broker.routes()
+        broker.on_route_change(told.put)
+        threaded.run(threaded.guest.revoke_routes([DOMAIN]))
+        told.get(timeout=END_SECONDS)
+        broker.close()
+        assert [change.type for change in changes] == ["removed"]
 
 
 def test_a_listener_that_calls_back_is_told_what_is_wrong(

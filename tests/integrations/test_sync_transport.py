@@ -176,6 +176,34 @@ def test_a_broker_that_is_closed(stack: Stack) -> None:
         client.get(f"{URL}/")
 
 
+@pytest.mark.parametrize("begun", [False, True], ids=["at-once", "half-way"])
+def test_what_is_here_can_be_read_after_the_close(stack: Stack, begun: bool) -> None:
+    """Another thread may close the Broker when an answer is here, and before its reader comes for it."""
+    with stack.client.stream("GET", "/big?blocks=10") as response:
+        stack.threaded.until(lambda: arrived(stack.broker))
+        pieces = response.iter_raw()
+        received = next(pieces) if begun else b""
+        stack.broker.close(timeout=0)
+        received += b"".join(pieces)
+    assert received == BLOCK * 10
+
+
+def test_what_is_not_here_cannot_be_read_after_the_close(stack: Stack) -> None:
+    with stack.client.stream("GET", "/lines") as response:
+        pieces = response.iter_raw()
+        next(pieces)
+        stack.broker.close(timeout=0)
+        with pytest.raises((stack.library.ReadError, stack.library.ConnectError)):
+            list(pieces)
+    stack.threaded.loop.call_soon_threadsafe(stack.diary.go_on.set)
+
+
+def arrived(broker: SyncVerserBroker) -> bool:
+    """Whether the answer to the one request of a Broker is here, all of it."""
+    link = broker.inner._keeper.link
+    return link is not None and link.session.open_streams == 1  # the control stream
+
+
 def test_a_broker_that_is_closed_while_a_thread_waits(stack: Stack) -> None:
     told: list[BaseException] = []
 

@@ -7,9 +7,10 @@ choosing, or gives it up half-way.
 from __future__ import annotations
 
 import asyncio
-from codecs import getincrementaldecoder, lookup
+from codecs import lookup
 from collections.abc import AsyncGenerator
 from email.message import Message
+from functools import partial
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from json import loads
@@ -19,6 +20,7 @@ from typing import Any, Self
 from verser2_guest_python.broker.body import UNSET, Unset
 from verser2_guest_python.broker.exchange import Exchange
 from verser2_guest_python.broker.headers import ResponseHeaders, response_headers
+from verser2_guest_python.broker.iterating import BodyLines, BodyPieces
 from verser2_guest_python.errors import (
     RequestTimeoutError,
     StreamFailureError,
@@ -229,21 +231,13 @@ class VerserBrokerResponse:
         if chunk_size < 1:
             raise VerserUsageError("chunk_size must be at least 1.")
         self._begin()
-        return self._chunks(chunk_size)
+        return BodyPieces(self._exchange, partial(self._next, chunk_size))
 
-    async def aiter_lines(self) -> AsyncGenerator[str, None]:
+    def aiter_lines(self) -> AsyncGenerator[str, None]:
         """The body as lines of UTF-8 (or of `charset`) without their ends, each as soon as it is whole."""
-        decoder = getincrementaldecoder(self.charset or "utf-8")(errors="replace")
-        pieces: list[str] = []  # of the line that has not ended yet
-        async for chunk in self.aiter_bytes():
-            first, *others = decoder.decode(chunk).split("\n")
-            pieces.append(first)
-            for start in others:
-                yield "".join(pieces).removesuffix("\r")
-                pieces = [start]
-        pieces.append(decoder.decode(b"", final=True))
-        if rest := "".join(pieces):
-            yield rest
+        self._begin()
+        read = partial(self._next, DEFAULT_CHUNK_BYTES)
+        return BodyLines(self._exchange, read, self.charset or "utf-8")
 
     async def aclose(self) -> None:
         """Ends the response. What was not read is cancelled: the app learns of it."""
@@ -267,14 +261,6 @@ class VerserBrokerResponse:
                 f"The body of {self.request_id} has been read or closed already: it can be consumed once."
             )
         self._begun = True
-
-    async def _chunks(self, chunk_size: int) -> AsyncGenerator[bytes, None]:
-        self._exchange.resume()  # not before the first piece is asked for
-        try:
-            while chunk := await self._next(chunk_size):
-                yield chunk
-        finally:
-            self._exchange.end()  # left early: the rest is of use to nobody
 
     async def _next(self, limit: int) -> bytes:
         """The next bytes of the body; empty at its end, which is checked. A failure ends the exchange."""

@@ -59,7 +59,9 @@ class _SyncBody:
 
     def _next(self) -> bytes:
         try:
-            return self._broker.run_coroutine(self._call.next_chunk(), self._request_body)
+            return self._broker.run_coroutine(
+                self._call.next_chunk(), self._request_body, lambda: self._call.arrived
+            )
         except VerserError as error:
             raise client_error(self._call.library, error, connected=self._broker.connected) from error
 

@@ -46,7 +46,6 @@ class Call:
         self._patience = Patience(request.extensions.get("timeout", {}), lambda: broker.connected)
         self._response: VerserBrokerResponse | None = None
         self._chunks: AsyncGenerator[bytes, None] | None = None
-        self._reading = False
         self._closed = False
 
     @property
@@ -159,13 +158,18 @@ class Call:
             },
         )
 
+    @property
+    def arrived(self) -> bool:
+        """Whether all of the body is here, so that nothing is waited for."""
+        return self.response.arrived
+
     async def next_chunk(self) -> bytes:
-        """The next bytes of the body; empty at its end."""
+        """The next bytes of the body; empty at its end. Needs no loop where all of it has `arrived`."""
         if self._chunks is None:
             self._chunks = self.response.aiter_bytes(CHUNK_BYTES)
-        self._reading = True
         try:
-            chunk = await self._patience.chunk(anext(self._chunks, b""))
+            waiting = anext(self._chunks, b"")
+            chunk = await (waiting if self.arrived else self._patience.chunk(waiting))
         except VerserError as error:
             self.over = True
             if self._closed:
@@ -174,8 +178,6 @@ class Call:
         except BaseException:
             self.over = True
             raise
-        finally:
-            self._reading = False
         if not chunk:
             self.over = True
             if self._closed:  # by another task, in the meantime: this is not the end of the body
@@ -187,8 +189,6 @@ class Call:
         self.over = self._closed = True
         if self._response is not None:
             await self._response.aclose()
-        if self._chunks is not None and not self._reading:
-            await self._chunks.aclose()
 
     # --- Failing ----------------------------------------------------------------------------
 

@@ -160,7 +160,8 @@ class SyncRouteChanges(Iterator[RouteChange]):
 
     def __next__(self) -> RouteChange:
         try:
-            change = self._runner.run_coroutine(_next(self._inner))
+            # What waits when the Broker is closed is still told
+            change = self._runner.run_coroutine(_next(self._inner), None, lambda: self._inner.ended)
         except (VerserUsageError, DisconnectedTargetError):  # the Broker is closed
             change = None
         if change is None:
