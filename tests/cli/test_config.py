@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import APPS, Stage
-from tests.cli.processes import COMMAND, environment, fails, run, start
+from tests.cli.processes import fails, run, start
 from tests.support.certificates import Certificates
 from verser2_guest_python.service.certificates.development import development_certificates
 from verser2_guest_python.service.settings.model import settings_from
@@ -191,41 +188,3 @@ def test_the_schema_says_what_there_is_to_set() -> None:
     assert schema["additionalProperties"] is False
     leases = schema["$defs"]["LeaseSettings"]["properties"]["limit_concurrency"]
     assert (leases["type"], leases["default"], leases["minimum"]) == ("integer", 1000, 1)
-
-
-# --- completion -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("verser2-guest ", "broker"),
-        ("verser2-guest shop:app --log-f", "--log-format"),
-        ("verser2-guest serve --log-format ", "console"),
-        ("verser2-guest broker rout", "routes"),
-        ("verser2-guest config ch", "check"),
-    ],
-)
-def test_bash_completes(line: str, expected: str) -> None:
-    if (bash := shutil.which("bash")) is None:
-        pytest.skip("there is no bash")
-    script = (
-        'source <(verser2-guest completion bash 2>/dev/null); COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); '
-        '_verser2_guest_completion "$1"; printf "%s\\n" "${COMPREPLY[@]}"'
-    )
-    words = [*line.split(), ""] if line.endswith(" ") else line.split()
-    path = f"{Path(COMMAND[0]).parent}{os.pathsep}{os.environ['PATH']}"
-    result = subprocess.run(
-        [bash, "-c", script, "bash", *words], capture_output=True, text=True, env=environment(PATH=path)
-    )
-    assert expected in result.stdout.splitlines(), result.stderr
-
-
-@pytest.mark.parametrize(
-    ("shell", "words"),
-    [("zsh", "#compdef verser2-guest"), ("fish", "complete --no-files --command verser2-guest")],
-)
-def test_other_shells_have_their_script(shell: str, words: str) -> None:
-    result = run("completion", shell)
-    assert result.returncode == 0
-    assert words in result.stdout.decode()

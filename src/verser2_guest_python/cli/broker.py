@@ -21,9 +21,9 @@ _OTHERS: Final = {
 }
 
 
-def article(method: str) -> str:
-    """The word before the name of a method."""
-    return "an" if method[0] in "aeio" else "a"
+def named_request(method: str) -> str:
+    """What a method sends, as a sentence begins: `Send a GET request`."""
+    return f"Send {'an' if method[0] in 'aeio' else 'a'} {method.upper()} request"
 
 
 class _Commands(click.Group):
@@ -42,10 +42,11 @@ class _Commands(click.Group):
             return None
         command = getattr(import_module(f"verser2_guest_python.cli.broker_{name}"), name)
         assert isinstance(command, click.Command)  # noqa: S101 - the table above names commands only
+        command.short_help = _OTHERS[name].rstrip(".")  # which shells show beside a completion
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(method, f"Send {article(method)} {method.upper()} request.") for method in METHODS]
+        rows = [(method, f"{named_request(method)}.") for method in METHODS]
         with formatter.section("Commands"):
             formatter.write_dl([*rows, *_OTHERS.items()])
 

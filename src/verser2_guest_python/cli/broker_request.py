@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from verser2_guest_python.cli.broker import METHODS, article
+from verser2_guest_python.cli.broker import METHODS, named_request
 from verser2_guest_python.cli.broker_options import (
     REQUEST_OPTIONS,
     credentials,
@@ -33,7 +33,8 @@ def method_command(method: str) -> click.Command:
     @click.command(
         method,
         cls=GroupedCommand,
-        help=f"Send {article(method)} {method.upper()} request to URL {_WHAT_IT_DOES}",
+        help=f"{named_request(method)} to URL {_WHAT_IT_DOES}",
+        short_help=named_request(method),
     )
     @click.argument("url", metavar="URL")
     @with_options(*REQUEST_OPTIONS)

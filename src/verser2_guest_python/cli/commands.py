@@ -26,7 +26,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
         "host": ("host", "host", "Run a Host: Guests and Brokers dial it."),
         "broker": ("broker", "broker", "Send a request to an app through a Host."),
         "gateway": ("gateway", "gateway", "Let browsers and every HTTP client in, through a Host."),
-        "health": ("health", "health", "Ask a running Guest how it is."),
+        "health": ("health", "health", "Ask a running Guest, Host or gateway how it is."),
         "config": ("config", "config", "Show and check settings."),
         "completion": ("completion", "completion", "Have the shell complete commands and options."),
     }
@@ -42,9 +42,10 @@ class Program(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, attribute, _ = COMMANDS[cmd_name]
+        module, attribute, sentence = COMMANDS[cmd_name]
         command = getattr(import_module(f"verser2_guest_python.cli.{module}"), attribute)
         assert isinstance(command, click.Command)  # noqa: S101 - the table above names commands only
+        command.short_help = sentence.rstrip(".")  # which shells show beside a completion
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
