@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.cli.processes import COMMAND, WAIT_SECONDS, environment
+from verser2_guest_python.cli.broker import METHODS
 
 LINES = [
     ("verser2-guest brok", "broker"),
     ("verser2-guest serve --log-form", "--log-format"),
     ("verser2-guest serve --tls-ca-file shop-c", "shop-ca.pem"),
 ]
+IN_BASH = [*LINES[:2], ("verser2-guest serve --log-format ", "logfmt"), ("verser2-guest ", "dev")]
 # Types a line in a zsh of its own and waits for what it becomes; `print` says when the shell has begun.
 ZSH = """
 zmodload zsh/zpty
@@ -59,7 +61,7 @@ def shop(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("line", "expected"), [*LINES[:2], ("verser2-guest serve --log-format ", "logfmt"), ("verser2-guest ", "dev")])
+@pytest.mark.parametrize(("line", "expected"), IN_BASH)
 def test_bash_completes(line: str, expected: str, shop: Path) -> None:
     words = [*line.split(), ""] if line.endswith(" ") else line.split()
     assert expected in shell("bash", "-c", BASH, "bash", *words, cwd=shop).splitlines()
@@ -79,9 +81,9 @@ def test_fish_completes(line: str, expected: str, shop: Path) -> None:
 def test_what_a_command_does_stands_beside_it_whole(shop: Path) -> None:
     shown = shell("fish", "--no-config", "-c", FISH, "verser2-guest broker ", cwd=shop)
     assert dict(choice.split("\t") for choice in shown.splitlines()) == {
-        **{name: f"Send a {name.upper()} request" for name in ("get", "head", "post", "put", "patch", "delete")},
+        **{name: f"Send a {name.upper()} request" for name in METHODS if name != "options"},
         "options": "Send an OPTIONS request",
         "request": "Send a request of any other method",
         "routes": "Show which Guest serves which domain",
-        "ws": "Talk through a WebSocket, line by line",
+        "ws": "Talk through a WebSocket line by line",
     }

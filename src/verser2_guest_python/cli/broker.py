@@ -17,7 +17,7 @@ METHODS: Final = ("get", "head", "post", "put", "patch", "delete", "options")
 _OTHERS: Final = {
     "request": "Send a request of any other method.",
     "routes": "Show which Guest serves which domain.",
-    "ws": "Talk through a WebSocket, line by line.",
+    "ws": "Talk through a WebSocket line by line.",
 }
 
 

@@ -35,11 +35,10 @@ from verser2_guest_python.service.settings.options import ASK_HEALTH_KEYS
 )
 @setting_options(ASK_HEALTH_KEYS)
 def health(url: str | None, live: bool, timeout: float, **values: Any) -> int:
-    """Ask a running Guest, Host or gateway whether requests can come: exit code 0 for yes, 1 for no
-    or no answer.
+    """Ask a running Guest, Host or gateway whether requests can come.
 
-    It is asked where the health settings say that it answers, or at URL (http://HOST:PORT). One line says
-    why.
+    The exit code is 0 for yes, 1 for no or no answer. It is asked where the health settings say that it
+    answers, or at URL (http://HOST:PORT). One line says why.
     """
     from verser2_guest_python.service.health.ask import ask_health
     from verser2_guest_python.service.process.exit_codes import ExitCode
