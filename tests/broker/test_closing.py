@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -15,8 +16,9 @@ from tests.support.brokers import DOMAIN, ROUTES, broker_at, scripted
 from tests.support.certificates import Certificates
 from tests.support.node_peers import node_guest, node_host
 from tests.support.scripted_host import ScriptedHost, answer, read_all, scripted_host, send_head
-from verser2_guest_python import DisconnectedTargetError, VerserBroker, VerserUsageError
-from verser2_guest_python.http2 import Stream
+from tests.support.stepping import step
+from verser2_guest_python import DisconnectedTargetError, RouteChange, VerserBroker, VerserUsageError
+from verser2_guest_python.http2 import SessionOptions, Stream
 
 URL = f"http://{DOMAIN}/"
 HALF = b"x" * 1_000
@@ -143,6 +145,53 @@ async def test_a_close_that_is_cancelled_ends_the_session_at_once(certs: Certifi
         with pytest.raises(DisconnectedTargetError):
             await call
         await host.session.wait_lost()
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("again", [0, 1, 2])
+async def test_a_close_that_is_cancelled_anywhere_leaves_nothing(certs: Certificates, again: int) -> None:
+    """Cancelled at each await in turn, and so often again at the next ones, while the Host says nothing."""
+    ended: list[str] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        try:
+            yield HALF
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append("body")
+
+    async def listener(_change: RouteChange) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append("listener")
+
+    for wait in count(1):
+        ended.clear()
+        options = {"session_options": SessionOptions(close_timeout_seconds=0.02)}
+        async with scripted(certs, broker=options) as (host, broker):
+            broker.on_route_change(listener)
+            changes = broker.routes()
+            await host.say_routes(*ROUTES, ("guest-b", "b.local.test"))
+            await anext(changes)
+            call = asyncio.create_task(broker.post(URL, body=body()))
+            await host.accept("/verser/request")
+            tcp = host.session._transport._tcp
+            assert tcp is not None
+            tcp.pause_reading()
+            more = await step(broker.close(timeout=0), *range(wait, wait + again + 1))
+            left = [task.get_name() for task in asyncio.all_tasks() if "verser2" in task.get_name()]
+            assert left == []
+            assert sorted(ended) == ["body", "listener"]
+            with pytest.raises(DisconnectedTargetError):
+                await call
+            assert [change async for change in changes] == []
+            assert broker.get_routes() == []
+            tcp.resume_reading()
+        if not more:
+            break
 
 
 async def test_a_broker_can_be_connected_again_while_another_call_closes_it(certs: Certificates) -> None:

@@ -122,8 +122,10 @@ class VerserBroker(HttpMethods):
         once. In an upload's own source nothing is waited for. Leaving `async with` calls it; leaving by an
         exception, with a `timeout` of 0.
         """
-        await self._keeper.close(reason, timeout)
-        await self._directory.close()
+        try:
+            await self._keeper.close(reason, timeout)
+        finally:
+            await self._directory.close()
 
     async def __aenter__(self) -> Self:
         await self.connect()

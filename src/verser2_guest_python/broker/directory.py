@@ -136,5 +136,7 @@ class Directory:
         for iterator in tuple(self._iterators):
             iterator.end()
         self._iterators.clear()
-        await self.listeners.close()
-        self.table.clear()
+        try:
+            await self.listeners.close()
+        finally:
+            self.table.clear()

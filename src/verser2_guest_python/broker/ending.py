@@ -12,6 +12,7 @@ from collections.abc import Collection
 from contextlib import suppress
 
 from verser2_guest_python.broker.link import Link
+from verser2_guest_python.peer.tasks import end_tasks, wait_over
 
 
 class Ending:
@@ -47,7 +48,8 @@ class Ending:
     async def join(self, timeout: float) -> None:
         """Until all is over, and what is awaited has no more than `timeout` seconds from now.
 
-        Cancelled, it is over at once unless somebody else waits for it as well.
+        Cancelled, it is over at once unless somebody else waits for it as well; cancelled again, without
+        the courtesies. In both cases it is over when this returns.
         """
         caller = asyncio.current_task()
         if caller is None:
@@ -59,19 +61,16 @@ class Ending:
             await asyncio.wait([self._task])
         except asyncio.CancelledError:
             if self._callers == {caller}:
-                await self._hurry()
+                self._shorten(0.0)
+                await wait_over([self._task], self._abort)
             raise
         finally:
             self._callers.discard(caller)
         self._task.result()
 
-    async def _hurry(self) -> None:
-        self._shorten(0.0)
-        try:
-            await asyncio.wait([self._task])
-        finally:
-            if len(self._callers) == 1:
-                self._task.cancel()  # does nothing to one that is done
+    def _abort(self) -> None:
+        for link in self._links:
+            link.session.abort(self._reason)
 
     def _shorten(self, timeout: float) -> None:
         self._deadline = min(self._deadline, _deadline(timeout))
@@ -79,15 +78,16 @@ class Ending:
             self._limit.reschedule(self._deadline)
 
     async def _end(self) -> None:
-        for task in self._duties:
-            task.cancel()
-        if self._duties:
-            await asyncio.wait(self._duties)
-        await asyncio.gather(*(link.close_sockets() for link in self._links))
-        for link in self._links:
-            link.refuse()
-        await self._drain()
-        await asyncio.gather(*(link.close(self._reason, self._callers) for link in self._links))
+        try:
+            await end_tasks(self._duties)
+            await asyncio.gather(*(link.close_sockets() for link in self._links))
+            for link in self._links:
+                link.refuse()
+            await self._drain()
+            await asyncio.gather(*(link.close(self._reason, self._callers) for link in self._links))
+        except BaseException:  # as when the loop itself ends
+            self._abort()
+            raise
 
     async def _drain(self) -> None:
         """Until nobody awaits anything, or the time is up: what is left then fails with its session.

@@ -35,6 +35,7 @@ from verser2_guest_python.http2 import (
     TooManyStreams,
 )
 from verser2_guest_python.peer import HostAddress, dial, find_proxy, peer_block, verser_error
+from verser2_guest_python.peer.tasks import end_tasks
 from verser2_guest_python.peer.websocket import WebSocketChannel
 from verser2_guest_python.wire.names import (
     ERROR_HEADER_EXTENSION,
@@ -291,11 +292,7 @@ class Link:
     async def wait_closed(self, spare: Collection[asyncio.Task[object]] = ()) -> None:
         """Until the tasks of a session that is over have ended."""
         current = asyncio.current_task()
-        tasks = [task for task in self._tasks if task is not current and task not in spare]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end_tasks([task for task in self._tasks if task is not current and task not in spare])
 
 
 def _block(address: HostAddress, path: bytes, peer_id: str) -> FieldBlock:

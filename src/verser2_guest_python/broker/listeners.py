@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeAlias
 
+from verser2_guest_python.peer.tasks import end_tasks
 from verser2_guest_python.wire.routes import LifecycleEvent
 
 RouteChange: TypeAlias = LifecycleEvent
@@ -100,11 +101,7 @@ class RouteListeners:
             while subscription.waiting:
                 _drop(subscription.waiting.popleft())
         current = asyncio.current_task()
-        tasks = [task for task in self._tasks if task is not current]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end_tasks([task for task in self._tasks if task is not current])
 
 
 def _drop(awaitable: Awaitable[object]) -> None:

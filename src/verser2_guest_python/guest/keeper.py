@@ -21,6 +21,7 @@ from verser2_guest_python.peer.backoff import Backoff
 from verser2_guest_python.peer.dial import dial
 from verser2_guest_python.peer.hosts import Hosts, is_final
 from verser2_guest_python.peer.proxy import Proxy
+from verser2_guest_python.peer.tasks import end_tasks
 from verser2_guest_python.peer.tls import TlsFiles
 
 from .lifecycle import Cause, Listeners
@@ -337,10 +338,7 @@ class Keeper:
         if self._retired:
             # One that drains since longer has a time of its own, one that was lost has none
             _, pending = await asyncio.wait(self._retired, timeout=timeout + _CLOSE_SECONDS)
-            for task in pending:
-                task.cancel()
-            if pending:
-                await asyncio.wait(pending)
+            await end_tasks(pending)
 
 
 def _cause_of(error: VerserError) -> Cause:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from verser2_guest_python.errors import RevocationFailedError, VerserConnectionError, VerserError
 from verser2_guest_python.peer.hosts import all_failed
+from verser2_guest_python.peer.tasks import end_tasks
 
 from .keeper import Keeper
 from .session import GuestSession
@@ -53,9 +54,7 @@ class Keepers:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await end_tasks(tasks)
         for task in tasks:
             if not task.cancelled():
                 task.result()

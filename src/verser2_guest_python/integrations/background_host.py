@@ -21,6 +21,7 @@ from verser2_guest_python.errors import VerserConfigurationError, VerserUsageErr
 from verser2_guest_python.guest.guest import VerserGuest, create_verser_guest
 from verser2_guest_python.host.host import create_verser_host
 from verser2_guest_python.host.stats import HostStats
+from verser2_guest_python.peer.tasks import end_tasks
 from verser2_guest_python.wire.routes import Route
 
 from .client_library import NAMES
@@ -262,8 +263,7 @@ class _ConnectingTransport(VerserTransport):
 
     async def aclose(self) -> None:
         if self._connecting is not None:
-            self._connecting.cancel()
-            await asyncio.wait([self._connecting])
+            await end_tasks([self._connecting])
         await self._broker.close(timeout=0.0)  # as the aclose of any client
         await asyncio.to_thread(self.ends.close)
 

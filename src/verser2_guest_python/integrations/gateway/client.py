@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from verser2_guest_python.asgi.types import Receive
+from verser2_guest_python.peer.tasks import wait_over
 
 from .limits import GatewayLimits
 from .refusal import ClientGone, Refusal, body_too_large, body_too_slow
@@ -210,6 +211,6 @@ class Client:
 
 
 async def _end(pump: asyncio.Task[None]) -> None:
-    await asyncio.wait([pump])
+    await wait_over([pump])
     if not pump.cancelled():
         pump.result()

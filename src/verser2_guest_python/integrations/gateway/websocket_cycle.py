@@ -18,6 +18,7 @@ from verser2_guest_python.errors import (
     VerserUsageError,
     VerserWebSocketError,
 )
+from verser2_guest_python.peer.tasks import end_tasks
 from verser2_guest_python.wire.headers import HOP_BY_HOP, is_token
 from verser2_guest_python.wire.names import WS_HEADERS_EXTENSION
 
@@ -47,7 +48,7 @@ class WebSocketCycle(Cycle):
         self, config: GatewayConfig, scope: Any, receive: Receive, send: Send, record: GatewayRecord
     ) -> None:
         super().__init__(config, scope, receive, send, record)
-        self._first: asyncio.Future[Message] | None = None  # what the client says before it is accepted
+        self._first: asyncio.Task[Message] | None = None  # what the client says before it is accepted
         self._theirs: int | None = None  # the code with which the client closed …
         self._ours: tuple[int, str] | None = None  # … or the gateway, for a reason of its own
 
@@ -56,7 +57,7 @@ class WebSocketCycle(Cycle):
         record = self._record
         if (await self._receive())["type"] != "websocket.connect":
             return
-        self._first = asyncio.ensure_future(self._receive())
+        self._first = asyncio.create_task(_next_of(self._receive))
         try:
             if refusal is not None:
                 raise refusal
@@ -70,8 +71,7 @@ class WebSocketCycle(Cycle):
         finally:
             first, self._first = self._first, None
             if first is not None:
-                first.cancel()
-                await asyncio.wait([first])
+                await end_tasks([first])
 
     async def _serve(self) -> None:
         config, record = self._config, self._record
@@ -100,6 +100,7 @@ class WebSocketCycle(Cycle):
         """The WebSocket with the app; `ClientGone` when the client leaves before."""
         opening = asyncio.ensure_future(self._dial(asked, domain, headers))
         first = self._first
+        socket: VerserBrokerWebSocket | None = None
         try:
             while not opening.done():
                 waiting: list[asyncio.Future[Any]] = [opening]
@@ -108,15 +109,13 @@ class WebSocketCycle(Cycle):
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 if first is not None and first.done() and first.result()["type"] != "websocket.receive":
                     raise ClientGone
-            return opening.result()
+            socket = opening.result()
+            return socket
         except VerserError as error:
             raise self._refusal(error, asked.authority, domain) from error
         finally:
-            if not opening.done():
-                opening.cancel()
-                await asyncio.wait([opening])
-                if not opening.cancelled() and opening.exception() is None:
-                    opening.result().abort()
+            if socket is None:
+                await _give_up(opening)
 
     async def _dial(self, asked: Asked, domain: str, headers: Pairs) -> VerserBrokerWebSocket:
         config = self._config
@@ -157,8 +156,7 @@ class WebSocketCycle(Cycle):
             self._record.close_code = self._theirs
             raise
         finally:
-            up.cancel()
-            await asyncio.wait([up])
+            await end_tasks([up])
         record = self._record
         if self._ours is not None:
             code, reason = self._ours
@@ -245,6 +243,19 @@ def _accept_headers(socket: VerserBrokerWebSocket) -> Headers:
         for name, value in socket.headers.multi_items()
         if name not in HOP_BY_HOP and name != "date" and not name.startswith(_OWN)
     ]
+
+
+async def _next_of(receive: Receive) -> Message:
+    return await receive()
+
+
+async def _give_up(opening: asyncio.Task[VerserBrokerWebSocket]) -> None:
+    """The client has left before it was told: if it has opened all the same, nobody wants it."""
+    try:
+        await end_tasks([opening])
+    finally:
+        if not opening.cancelled() and opening.exception() is None:
+            opening.result().abort()
 
 
 async def _close(socket: VerserBrokerWebSocket, code: int, reason: str) -> None:
