@@ -17,7 +17,13 @@ LINES = [
     ("verser2-guest serve --log-form", "--log-format"),
     ("verser2-guest serve --tls-ca-file shop-c", "shop-ca.pem"),
 ]
-IN_BASH = [*LINES[:2], ("verser2-guest serve --log-format ", "logfmt"), ("verser2-guest ", "dev")]
+IN_BASH = [
+    *LINES[:2],
+    ("verser2-guest serve --log-format ", "logfmt"),
+    ("verser2-guest ", "dev"),
+    ("verser2-guest config check gat", "gateway"),
+    ("verser2-guest config check host --clie", "--client-ca-file"),
+]
 # Types a line in a zsh of its own and waits for what it becomes; `print` says when the shell has begun.
 ZSH = """
 zmodload zsh/zpty

@@ -83,6 +83,83 @@ def test_the_log_and_the_socket_are_looked_at(tmp_path: Path) -> None:
     assert f"there is no directory {socket.parent}" in said
 
 
+def words(*arguments: object, env: dict[str, str] | None = None) -> tuple[int, list[str]]:
+    """Exit code of `config …`, and the lines on stderr."""
+    result = run("config", *arguments, env=env)
+    return result.returncode, result.stderr.decode().splitlines()
+
+
+def test_each_role_is_looked_at_with_the_options_of_its_command(certs: Certificates, tmp_path: Path) -> None:
+    pair = ("--tls-cert-file", certs.host, "--tls-key-file", certs.host_key)
+    good = {
+        "host": (*pair, "--port", "0", "--client-ca-file", certs.ca),
+        "gateway": ("--host-url", "https://localhost:1", "--listen", "127.0.0.1:0", "--map", "a=b.test"),
+        "broker": ("--host-url", "https://localhost:1", "--broker-id", "cron", "--retry", "2"),
+        "guest": (
+            "a:b",
+            "--no-import-app",
+            "--host-url",
+            "https://localhost:1",
+            "--guest-id",
+            "a",
+            "--domain",
+            "a.test",
+        ),
+    }
+    for role, arguments in good.items():
+        code, lines = words("check", role, *arguments)
+        assert code == 0, (role, lines)
+        assert run("config", "show", role, *arguments[:0]).returncode == 0
+    assert words("check", "serve", *good["guest"])[0] == 0  # the command of a Guest is called so
+    # What is not of this role is no option of it, and what is wrong with other roles is not its matter
+    code, lines = words("check", "host", *good["host"], "--guest-id", "a")
+    assert (code, len(lines)) == (2, 1)
+    assert "'verser2-guest config check host --help'" in lines[0]
+    assert words("check", "broker", "--host-url", "https://localhost:1", env={"VERSER_GUEST_ID": "ä"})[0] == 0
+    code, lines = words("check", "--config", tmp_path / "x.toml", "host")
+    assert (code, "config check host [OPTIONS]" in lines[0]) == (2, True)
+
+
+def test_a_role_shows_its_own_settings(tmp_path: Path) -> None:
+    (tmp_path / "host.toml").write_text(
+        "[host]\nport = 1\n[[host.policy]]\nname = 'all'\n[gateway]\ntimeout = 5\n"
+    )
+    shown = run("config", "show", "host", "--json", "--config", "host.toml", "--port", "2", cwd=tmp_path)
+    values = json.loads(shown.stdout)
+    assert values["host.port"] == {"value": 2, "source": "--port"}
+    assert values["host.policy"]["value"] == [{"name": "all"}]
+    assert not {"gateway.timeout", "guest_id", "app"} & values.keys()
+    assert {"app", "leases.limit_concurrency"} <= json.loads(
+        run("config", "show", "guest", "--json").stdout
+    ).keys()
+
+
+def test_all_that_does_not_fit_is_told_at_once(tmp_path: Path) -> None:
+    bad = ("--port", "70000", "--address", "", "--lease-timeout", "soon", "--log-level", "loud")
+    env = {"VERSER_TLS_CERT_FILE": "a.pem", "VERSER_TLS__CERT_FILE": "b.pem"}
+    code, lines = words("check", "host", *bad, env=env)
+    assert code == 78
+    for flag in ("--port", "--address", "--lease-timeout", "--log-level"):
+        assert sum(f"of {flag} does not fit" in line for line in lines) == 1, lines
+    assert sum("hold different values" in line for line in lines) == 1
+    # The rest is looked at as well, and a value that does not fit is not missing on top
+    code, lines = words("check", "--guest-id", "a", "--workers", "x", "--domain", "*.a.test", "nowhere:app")
+    assert code == 78
+    for told in ("of --workers does not fit", "--host-url is missing", "'*.a.test'", "no module 'nowhere'"):
+        assert sum(told in line for line in lines) == 1, told
+    assert len(lines) == 4
+    (tmp_path / "host.toml").write_text("[[host.policy]]\ncnn = 'a'\n[[host.policy]]\nroles = 5\n")
+    code, lines = words("check", "host", "--config", tmp_path / "host.toml")
+    assert [line.partition("host.toml:")[2][:1] for line in lines if "host.toml:" in line] == ["1", "3"]
+    # A start tells all of them too, and ends as a start does
+    for command, first in (("host", bad), ("gateway", ("--timeout", "x", "--limit-concurrency", "0"))):
+        result = run(command, *(value for value in first if value not in ("--log-level", "loud")))
+        assert result.returncode == 2
+        told_lines = result.stderr.decode().splitlines()
+        assert all(line.startswith("verser2-guest: The value ") for line in told_lines)
+        assert len(told_lines) == (3 if command == "host" else 2)
+
+
 def test_values_of_the_wrong_kind_are_told_in_plain_words(tmp_path: Path) -> None:
     text = '[workers]\nworkers = "two"\nreload = "maybe"\n'
     text += '[broker]\ntimeout = "5s"\nretry = 1.5\nwait = true\n'

@@ -45,6 +45,7 @@ KEPT = Path(__file__).parent / "help"
         "config",
         "config show",
         "config check",
+        "config check host",
         "config schema",
         "completion",
     ],

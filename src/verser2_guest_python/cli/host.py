@@ -9,7 +9,7 @@ import click
 from verser2_guest_python.cli.parameters import GroupedCommand, given_settings, setting_options
 from verser2_guest_python.service.settings.options import HOST_KEYS
 
-_SENTENCES: Final = {
+SENTENCES: Final = {
     "tls.cert_file": "PEM file with the Host's certificate, and with the chain behind it.",
     "tls.key_file": "PEM file with its key.",
     "tls.pfx_file": "PKCS#12 file with both, instead of the two PEM files.",
@@ -17,7 +17,7 @@ _SENTENCES: Final = {
 
 
 @click.command(cls=GroupedCommand)
-@setting_options(HOST_KEYS, sentences=_SENTENCES)
+@setting_options(HOST_KEYS, sentences=SENTENCES)
 def host(**values: Any) -> int:
     """Run a Host: Guests and Brokers dial it, and it carries requests between them.
 

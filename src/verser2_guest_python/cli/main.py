@@ -1,4 +1,4 @@
-"""Start of the command line: the commands, and how a mistake becomes one sentence and an exit code.
+"""Start of the command line: the commands, and how a mistake becomes a sentence and an exit code.
 
 Apart because it is imported for every call, `--help` included: it loads click, and a command's own
 module only when that command is run.
@@ -18,6 +18,7 @@ import click
 
 from verser2_guest_python.cli.commands import Program
 from verser2_guest_python.errors import VerserError
+from verser2_guest_python.service.output.errors import sentences_of
 from verser2_guest_python.service.process.exit_codes import ExitCode, exit_code, exit_code_of_signal
 
 PROGRAM_NAME: Final = "verser2-guest"
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; mistakes are told on stderr in one sentence."""
+    """Runs one command and returns its exit code; a mistake is told on stderr in a sentence."""
     arguments = tuple(sys.argv[1:] if arguments is None else arguments)
     try:
         # The arguments as they were given, for the command that starts further processes with them
@@ -87,22 +88,23 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.UsageError as error:
-        return _fail(f"{_ended(error.format_message())}{_where_help_is(error)}", ExitCode.USAGE)
+        return _fail(f"{_ended(error.format_message())}{_where_help_is(error)}", code=ExitCode.USAGE)
     except click.ClickException as error:
-        return _fail(error.format_message(), error.exit_code)
+        return _fail(error.format_message(), code=error.exit_code)
     except VerserError as error:
-        return _fail(_with_flags(error.message), exit_code(error))
+        return _fail(*map(_with_flags, sentences_of(error)), code=exit_code(error))
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        return _fail(f"The output cannot be written: {error.strerror}.", ExitCode.OUTPUT)
+        return _fail(f"The output cannot be written: {error.strerror}.", code=ExitCode.OUTPUT)
     return result if isinstance(result, int) else ExitCode.DONE
 
 
-def _fail(sentence: str, code: int) -> int:
-    click.echo(f"{_prefix()} {' '.join(sentence.split())}", err=True)
+def _fail(*sentences: str, code: int) -> int:
+    for sentence in sentences:
+        click.echo(f"{_prefix()} {' '.join(sentence.split())}", err=True)
     return code
 
 

@@ -78,18 +78,24 @@ def setting_options(
     optional: frozenset[str] = frozenset(),
     hidden: frozenset[str] = frozenset(),
     sentences: Mapping[str, str] = _AS_IN_THE_TABLE,
+    as_written: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Gives a command the options with these keys.
 
     Those in `optional` are not shown as required, those in `hidden` are not shown at all. `sentences`
-    replace those of the table, by key, where a setting means something else to this command.
+    replace those of the table, by key, where a setting means something else to this command. With
+    `as_written` any value is taken, for a command that tells of all that do not fit.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         for listed in reversed(options(keys)):
             option = replace(listed, sentence=sentences.get(listed.key, listed.sentence))
-            is_required = option.required and option.key not in optional
-            function = _decorator(option, is_required=is_required, hidden=option.key in hidden)(function)
+            function = _decorator(
+                option,
+                is_required=option.required and option.key not in optional,
+                hidden=option.key in hidden,
+                as_written=as_written,
+            )(function)
         return function
 
     return decorate
@@ -106,7 +112,7 @@ def given_settings(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _decorator(
-    option: Option, *, is_required: bool, hidden: bool
+    option: Option, *, is_required: bool, hidden: bool, as_written: bool
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     flag = f"{option.flag}/{option.off_flag}" if option.off_flag else option.flag
     attributes: dict[str, Any] = {
@@ -120,7 +126,8 @@ def _decorator(
     if option.kind is Kind.SWITCH:
         attributes["is_flag"] = True
     else:
-        attributes["type"] = click.Choice(option.choices, case_sensitive=False) if option.choices else str
+        is_checked = option.choices and not as_written
+        attributes["type"] = click.Choice(option.choices, case_sensitive=False) if is_checked else str
         attributes["metavar"] = option.metavar or ("|".join(option.choices) or option.kind.value)
         attributes["multiple"] = option.repeatable
         if option.kind in _COMPLETED_AS:

@@ -45,7 +45,8 @@ def read_policy(
     `place` says where the entry of a number, from 1, stands, such as `host.toml:12`.
 
     Raises:
-        VerserConfigurationError: an entry makes no sense, or a file cannot be read.
+        VerserConfigurationError: an entry makes no sense, or a file cannot be read. Sentences on further
+            entries of that kind are its notes.
 
     Example:
         read_policy([{"cn": "shop-*", "domains": ["*.shop.test"]}])
@@ -53,13 +54,17 @@ def read_policy(
     if not isinstance(tables, Sequence) or isinstance(tables, str) or not tables:
         raise VerserConfigurationError(_NO_TABLES)
     entries = []
+    mistakes = []
     for number, table in enumerate(tables, start=1):
         try:
             entries.append(_entry(table, number, directory))
         except VerserConfigurationError as error:
-            if place is None:
-                raise
-            raise VerserConfigurationError(f"{place(number)}: {error.message}") from None
+            mistakes.append(f"{place(number)}: {error.message}" if place else error.message)
+    if mistakes:
+        raised = VerserConfigurationError(mistakes[0])
+        for other in mistakes[1:]:
+            raised.add_note(other)
+        raise raised
     return tuple(entries)
 
 

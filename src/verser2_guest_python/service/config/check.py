@@ -6,10 +6,9 @@ and what is right as well.
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Any
-
-from pydantic import ValidationError
+from collections.abc import Container, Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 from verser2_guest_python.service.config.report import Report, check_authorities, check_identity, check_way
 from verser2_guest_python.service.config.roles import (
@@ -23,71 +22,69 @@ from verser2_guest_python.service.daemons.tracing import check_tracing
 from verser2_guest_python.service.settings.model import (
     Settings,
     TlsSettings,
-    misfits,
-    missing,
+    fitting_settings,
     plain,
     setting_keys,
 )
 from verser2_guest_python.service.settings.sources import Sources, misspelt_variables
 
 
-def check(sources: Sources, *, with_app: bool = True) -> Report:
-    """Looks at everything that `sources` say. `with_app` imports the app, which runs its module."""
+def check(sources: Sources, *, role: str | None = None, with_app: bool = True) -> Report:
+    """Looks at everything that `sources` say. `with_app` imports the app, which runs its module.
+
+    `role` is "guest", "host", "gateway" or "broker"; without it the settings tell whose they are.
+    """
     report = Report()
     report.warnings += misspelt_variables({**sources.environ, **sources.env_file})
     if sources.config_file is not None:
         report.facts.append(f"{sources.config_file.path} is read")
-    try:
-        settings = report.attempt(lambda: Settings(**sources.values(setting_keys(Settings))))
-    except ValidationError as error:
-        report.problems += [one.message for one in misfits(error, sources)]
-        return report
-    if settings is not None:
-        roles = _roles(settings, sources)
-        if _Role.GUEST in roles:
-            _check_guest(settings, report, with_app=with_app)
-        if _Role.HOST in roles:
-            _check_host(settings, sources, report)
-        if _Role.GATEWAY in roles:
-            check_gateway(settings, report)
-        elif _Role.BROKER in roles:
-            check_broker(settings, report)
-        _check_tls(settings.tls, report, client=roles != {_Role.HOST})
-        if _Role.GUEST in roles:
-            check_peer_id(settings, settings.guest_id, report)
-        if roles & {_Role.BROKER, _Role.GATEWAY}:
-            check_peer_id(settings, settings.broker_id, report)
-        check_surroundings(settings, report)
-        report.attempt(_check_extras, settings)
+    settings, misfits = fitting_settings(sources)
+    report.add_misfits(misfits)
+    roles = {role} if role else _roles(settings, sources, misfits)
+    if "guest" in roles:
+        _check_guest(settings, report, with_app=with_app)
+    if "host" in roles:
+        _check_host(settings, sources, report)
+    if "gateway" in roles:
+        check_gateway(settings, report)
+    elif "broker" in roles:
+        check_broker(settings, report)
+    _check_tls(settings.tls, report, client=roles != {"host"})
+    if "guest" in roles:
+        check_peer_id(settings, settings.guest_id, report)
+    if roles & {"broker", "gateway"}:
+        check_peer_id(settings, settings.broker_id, report)
+    check_surroundings(settings, report)
+    report.attempt(_check_extras, settings)
     return report
 
 
-class _Role(Enum):
-    """What a process may be; the value is how the keys of its own settings begin."""
+# How the keys of the settings of one role alone begin
+_OWN: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "guest": ("app", "guest_id", "routed_domains"),
+        "host": ("host.",),
+        "gateway": ("gateway.",),
+        "broker": ("broker.", "broker_id"),
+    }
+)
 
-    GUEST = ("app", "guest_id", "routed_domains")
-    HOST = ("host.",)
-    GATEWAY = ("gateway.",)
-    BROKER = ("broker.", "broker_id")
 
-
-def _roles(settings: Settings, sources: Sources) -> set[_Role]:
+def _roles(settings: Settings, sources: Sources, misfits: Container[str]) -> set[str]:
     """Whom this is about: a Guest also when nothing is said at all, so that all of it is missing."""
-    said = [key for key in setting_keys(Settings) if sources.find(key)]
-    found = {role for role in _Role for key in said if key.startswith(role.value)}
-    if _Role.GUEST in found and not (settings.app or settings.guest_id or settings.routed_domains):
-        found.discard(_Role.GUEST)
-    return found or {_Role.GUEST}
+    said = [key for key in setting_keys(Settings) if key in misfits or sources.find(key)]
+    found = {role for role, own in _OWN.items() for key in said if key.startswith(own)}
+    if not (settings.app or settings.guest_id or settings.routed_domains):
+        found.discard("guest")
+    return found or {"guest"}
 
 
 def _check_guest(settings: Settings, report: Report, *, with_app: bool) -> None:
-    if not settings.app:
+    if not settings.app and "app" not in report.misfits:
         report.problems.append(missing_app().message)
-    report.problems += [
-        missing(key).message
-        for key in ("host_url", "guest_id", "routed_domains")
-        if not getattr(settings, key)
-    ]
+    for key in ("host_url", "guest_id", "routed_domains"):
+        if not getattr(settings, key):
+            report.miss(key)
     for url in settings.host_url:
         report.attempt(check_way, url, settings)
     if settings.guest_id and settings.routed_domains:
@@ -108,8 +105,10 @@ def _check_host(settings: Settings, sources: Sources, report: Report) -> None:
     if len(report.problems) > problems:
         return
     host = report.attempt(make_host, settings, policy)
-    if host is not None:
-        report.attempt(host.reload_certificates)
+    if host is None:
+        return
+    report.attempt(host.reload_certificates)
+    if not report.misfits:  # the policy may be one
         who = who_may_register(settings, policy)
         report.facts.append(f"a Host on {settings.host.address}, port {settings.host.port}, lets in {who}")
 

@@ -5,7 +5,7 @@ Apart from the checks of single roles, which are made of these.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,24 +13,38 @@ from typing import Any
 from verser2_guest_python.errors import VerserError
 from verser2_guest_python.http2.credentials import credentials_warnings
 from verser2_guest_python.service.certificates.facts import certificate_facts
-from verser2_guest_python.service.settings.model import Settings, plain
+from verser2_guest_python.service.output.errors import sentences_of
+from verser2_guest_python.service.settings.model import Settings, missing, plain
 
 
 @dataclass(slots=True)
 class Report:
-    """What was found: problems keep the program from working, warnings do not, facts are well."""
+    """What was found: problems keep the program from working, warnings do not, facts are well.
+
+    `misfits` are the keys of values that do not fit: whatever else is looked at has the default there.
+    """
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     facts: list[str] = field(default_factory=list)
+    misfits: set[str] = field(default_factory=set)
+
+    def add_misfits(self, misfits: Mapping[str, Iterable[VerserError]]) -> None:
+        """Values that do not fit are problems, and nothing that is missing."""
+        self.misfits |= misfits.keys()
+        self.problems += [error.message for errors in misfits.values() for error in errors]
+
+    def miss(self, key: str) -> None:
+        """A setting that must be given and is not."""
+        if key not in self.misfits:
+            self.problems.append(missing(key).message)
 
     def attempt(self, call: Callable[..., Any], *arguments: Any) -> Any:
         """What `call` returns; None when it raises, which is a problem then."""
         try:
             return call(*arguments)
         except VerserError as error:
-            if error.message not in self.problems:
-                self.problems.append(error.message)
+            self.problems += [one for one in sentences_of(error) if one not in self.problems]
             return None
 
 

@@ -1,6 +1,6 @@
 """`config check` of a Broker and a gateway, and of what every role has: where it answers, what it logs.
 
-Apart from `config_check.py`, which knows what a Guest and a Host are, and puts the report together.
+Apart from `check.py`, which knows what a Guest and a Host are, and puts the report together.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from verser2_guest_python.service.certificates.facts import certificate_facts
 from verser2_guest_python.service.config.report import Report, check_identity, check_way
 from verser2_guest_python.service.logs.config import check_logging
 from verser2_guest_python.service.settings.health_address import parse_listen
-from verser2_guest_python.service.settings.model import HealthSettings, Settings, missing, plain
+from verser2_guest_python.service.settings.model import HealthSettings, Settings, plain
 
 
 def check_broker(settings: Settings, report: Report) -> None:
@@ -33,7 +33,7 @@ def check_gateway(settings: Settings, report: Report) -> None:
 
     report.attempt(check_extra)
     if not settings.host_url:
-        report.problems.append(missing("host_url").message)
+        report.miss("host_url")
     for url in settings.host_url:
         report.attempt(check_way, url, settings)
     public = settings.gateway

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from verser2_guest_python.errors import VerserError
 from verser2_guest_python.service.output.masking import MASK
 from verser2_guest_python.service.settings.environment import Found
-from verser2_guest_python.service.settings.model import Settings, misfits, setting_keys
+from verser2_guest_python.service.settings.model import Settings, fitting_settings, setting_keys
+from verser2_guest_python.service.settings.options import ROLE_KEYS
 from verser2_guest_python.service.settings.sources import Sources
 
 DEFAULT: Final = "default"
@@ -36,26 +37,32 @@ class Effective:
     source: str
 
 
-def effective_settings(sources: Sources) -> tuple[list[Effective], list[VerserError]]:
-    """All settings, and what is wrong with those that do not fit (they are shown as they were said).
+def effective_settings(
+    sources: Sources, role: str | None = None
+) -> tuple[list[Effective], list[VerserError]]:
+    """The settings of a role ("guest", "host", "gateway", "broker"; None: of all), and what does not fit.
 
-    Raises `VerserConfigurationError` for variables that contradict each other.
+    What does not fit is shown as it was said, or, where two places contradict each other, as not set.
     """
-    keys = list(setting_keys(Settings))
-    problems: list[VerserError] = []
-    try:
-        settings = Settings(**sources.values(keys))
-        raw: dict[str, Found] = {}
-    except ValidationError as error:
-        settings = Settings()
-        problems = misfits(error, sources)
-        raw = {key: found for key in keys if (found := sources.find(key))}
+    settings, misfits = fitting_settings(sources)
     shown = []
-    for key in keys:
-        value = raw[key].value if key in raw else _value(settings, key)
-        found = sources.find(key)
+    for key in setting_keys(Settings):
+        if role is not None and key not in _keys_of(role):
+            continue
+        try:
+            found = sources.find(key)
+        except VerserError:  # it is among the misfits
+            shown.append(Effective(key, None, DEFAULT))
+            continue
+        value = found.value if found and key in misfits else _value(settings, key)
         shown.append(Effective(key, _plain(key, value), _source(found) if found else DEFAULT))
-    return shown, problems
+    return shown, [error for errors in misfits.values() for error in errors]
+
+
+def _keys_of(role: str) -> set[str]:
+    """Those of its command line, and those that no command line has."""
+    own = {"guest": {"app"}, "host": {"host.policy"}, "gateway": {"gateway.ssl_keyfile_password"}}
+    return {*ROLE_KEYS[role], *own.get(role, ()), "tls.key_password", "tls.pfx_password"}
 
 
 def as_toml(shown: list[Effective], sources: Sources) -> Iterator[str]:

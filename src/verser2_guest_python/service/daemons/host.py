@@ -30,6 +30,7 @@ from verser2_guest_python.service.logs.host import HostLog
 from verser2_guest_python.service.logs.host_access import HostAccessLog
 from verser2_guest_python.service.logs.setup import Logs, set_up_logs
 from verser2_guest_python.service.metrics.totals import Totals
+from verser2_guest_python.service.output.errors import sentences_of
 from verser2_guest_python.service.process.event_loop import run_in_loop
 from verser2_guest_python.service.process.exit_codes import ExitCode
 from verser2_guest_python.service.process.hang_up import HangUp
@@ -278,6 +279,6 @@ def _reload(
         elif has_policy:
             raise VerserConfigurationError("The policy is gone: a Host without one has to be started anew.")
     except VerserError as error:
-        logs.events.error("policy not replaced", reason=error.message)
+        logs.events.error("policy not replaced", reason=" ".join(sentences_of(error)))
     if notifier is not None:
         notifier.ready()

@@ -26,8 +26,8 @@ _PATH_KINDS: Final = frozenset({Kind.FILE, Kind.DIRECTORY})
 class ConfigFile:
     """One file that was read. `table` is where in it the settings are: () for the whole file.
 
-    Raises `VerserConfigurationError` for what no setting is, with the name that may have been meant: a line
-    for each.
+    Raises `VerserConfigurationError` for what no setting is, with the name that may have been meant; the
+    error's notes are sentences on the second and further ones.
     """
 
     def __init__(self, path: Path, text: str, values: Mapping[str, Any], table: tuple[str, ...] = ()) -> None:
@@ -36,9 +36,11 @@ class ConfigFile:
         self._table = table
         self._values = dict(_flat(values))
         if unknown := [key for key in self._values if key not in SETTING_KEYS]:
-            raise VerserConfigurationError(
-                "\n".join(f"{self.place(key)}: {_unknown(key)}" for key in unknown)
-            )
+            sentences = [f"{self.place(key)}: {_unknown(key)}" for key in unknown]
+            error = VerserConfigurationError(sentences[0])
+            for other in sentences[1:]:
+                error.add_note(other)
+            raise error
 
     def find(self, key: str) -> Found | None:
         """What the file says about `key`."""

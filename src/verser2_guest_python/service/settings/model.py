@@ -29,7 +29,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from verser2_guest_python.errors import VerserConfigurationError, VerserError, VerserUsageError
 from verser2_guest_python.service.settings.config_file import FILE_NAME
-from verser2_guest_python.service.settings.environment import SECRETS, shown_variable, split_list
+from verser2_guest_python.service.settings.environment import SECRETS, Found, shown_variable, split_list
 from verser2_guest_python.service.settings.options import OPTIONS
 from verser2_guest_python.service.settings.sources import Sources
 
@@ -39,6 +39,7 @@ Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 _A_SIZE: Final = "it should be a size such as 64MiB, 500KB or 67108864"
 _WANTED: Final = MappingProxyType(
     {
+        "string_too_short": "it should not be empty",
         "byte_size": _A_SIZE,
         "byte_size_unit": _A_SIZE,
         "float_parsing": "it should be a number, such as 2.5",
@@ -293,25 +294,54 @@ def load_settings(given: Mapping[str, object]) -> Settings:
 
 
 def settings_from(sources: Sources) -> Settings:
-    """The settings that `sources` say; raises as `load_settings` does."""
+    """The settings that `sources` say; raises as `load_settings` does.
+
+    The error is about the first value that does not fit; sentences on the others are its notes.
+    """
+    settings, misfits = fitting_settings(sources)
+    found = [error for errors in misfits.values() for error in errors]
+    for other in found[1:]:
+        found[0].add_note(other.message)
+    if found:
+        raise found[0]
+    return settings
+
+
+def fitting_settings(sources: Sources) -> tuple[Settings, dict[str, list[VerserError]]]:
+    """The settings that fit, with defaults for those that do not, and what is wrong with these, by key."""
+    misfits: dict[str, list[VerserError]] = {}
+    values: dict[str, Any] = {}
+    for key in setting_keys(Settings):
+        try:
+            values |= {key: found} if (found := sources.find(key)) else {}
+        except VerserError as error:  # variables that contradict each other, a file that cannot be read
+            misfits[key] = [error]
     try:
-        return Settings(**sources.values(setting_keys(Settings)))
+        return Settings(**_nested(values)), misfits
     except ValidationError as error:
-        raise misfits(error, sources)[0] from None
+        for key, one in _misfits(error, values):
+            misfits.setdefault(key, []).append(one)
+    return Settings(**_nested({key: found for key, found in values.items() if key not in misfits})), misfits
 
 
-def misfits(error: ValidationError, sources: Sources) -> list[VerserError]:
+def _nested(found: Mapping[str, Found]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, one in found.items():
+        group, _, name = key.rpartition(".")
+        (values.setdefault(group, {}) if group else values)[name] = one.value
+    return values
+
+
+def _misfits(error: ValidationError, found: Mapping[str, Found]) -> Iterator[tuple[str, VerserError]]:
     """What is wrong with each value that does not fit: where it was said, and what it should be."""
-    found: list[VerserError] = []
     for one in error.errors(include_url=False, include_context=False):
         key = _key_of(one["loc"])
-        source = sources.find(key)
+        source = found.get(key)
         place = source.place if source else shown_variable(key)
         value = "The value" if key in SECRETS else f"The value {str(one['input'])!r}"
         kind = VerserConfigurationError if source and source.file else VerserUsageError
         wanted = _WANTED.get(one["type"]) or _plain(one["msg"])
-        found.append(kind(f"{value} of {place} does not fit: {wanted}."))
-    return found
+        yield key, kind(f"{value} of {place} does not fit: {wanted}.")
 
 
 def settings_schema() -> dict[str, Any]:

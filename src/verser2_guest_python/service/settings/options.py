@@ -168,6 +168,16 @@ GATEWAY_KEYS: Final = (
     *SOURCE_KEYS,
 )
 
+ROLE_KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "guest": SERVE_KEYS,
+        "host": HOST_KEYS,
+        "gateway": GATEWAY_KEYS,
+        "broker": (*BROKER_KEYS, *CALL_KEYS),
+    }
+)
+"""What a process of each role can be told on its command line."""
+
 
 def options(keys: Iterable[str]) -> tuple[Option, ...]:
     """The options with these keys, in this order."""

@@ -85,15 +85,6 @@ class Sources:
                 return Found(read_value(str(path), path), variable, str(path))
         return look_up_fallback(key, self.environ) or look_up_fallback(key, self.env_file)
 
-    def values(self, keys: Iterable[str]) -> dict[str, Any]:
-        """What is said about these settings, groups as dictionaries."""
-        values: dict[str, Any] = {}
-        for key in keys:
-            if found := self.find(key):
-                group, _, name = key.rpartition(".")
-                (values.setdefault(group, {}) if group else values)[name] = found.value
-        return values
-
     def _named(self, key: str) -> Found | None:
         if key in self._given:
             return Found(self._given[key], OPTIONS[key].flag)
