@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.processes import COMMAND, WAIT_SECONDS, environment
-from verser2_guest_python.cli.broker import METHODS
+from verser2_guest_python.cli.broker_methods import METHODS
 
 LINES = [
     ("verser2-guest brok", "broker"),

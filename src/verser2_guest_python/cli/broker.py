@@ -11,19 +11,14 @@ from typing import Any, Final
 
 import click
 
+from verser2_guest_python.cli.broker_methods import METHODS, named_request
 from verser2_guest_python.cli.parameters import HELP_WIDTH
 
-METHODS: Final = ("get", "head", "post", "put", "patch", "delete", "options")
 _OTHERS: Final = {
     "request": "Send a request of any other method.",
     "routes": "Show which Guest serves which domain.",
     "ws": "Talk through a WebSocket line by line.",
 }
-
-
-def named_request(method: str) -> str:
-    """What a method sends, as a sentence begins: `Send a GET request`."""
-    return f"Send {'an' if method[0] in 'aeio' else 'a'} {method.upper()} request"
 
 
 class _Commands(click.Group):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from verser2_guest_python.cli.broker import METHODS, named_request
+from verser2_guest_python.cli.broker_methods import METHODS, named_request
 from verser2_guest_python.cli.broker_options import (
     REQUEST_OPTIONS,
     credentials,
