@@ -30,25 +30,19 @@ if TYPE_CHECKING or not _jh2_is_wanted:
     from h2.exceptions import H2Error, ProtocolError, StreamClosedError
     from h2.settings import SettingCodes, Settings
     from h2.stream import H2Stream, StreamClosedBy, StreamInputs, StreamState
-    from h2.utilities import HeaderValidationFlags, validate_headers
-    from hpack import Decoder, Encoder
-    from hpack.exceptions import HPACKError, OversizedHeaderListError
+    from hpack import Encoder
 else:
     from jh2 import events
     from jh2.config import H2Configuration
     from jh2.connection import (
         AllowedStreamIDs,
         ConnectionInputs,
-        Decoder,
         Encoder,
         H2Connection,
-        HPACKError,
-        OversizedHeaderListError,
     )
     from jh2.exceptions import H2Error, ProtocolError, StreamClosedError
     from jh2.settings import SettingCodes, Settings
     from jh2.stream import H2Stream, StreamClosedBy, StreamInputs, StreamState
-    from jh2.utilities import HeaderValidationFlags, validate_headers
 
 ENGINE_NAME = "jh2" if _jh2_is_wanted else "h2"
 
@@ -56,15 +50,11 @@ __all__ = [
     "ENGINE_NAME",
     "AllowedStreamIDs",
     "ConnectionInputs",
-    "Decoder",
     "Encoder",
     "H2Configuration",
     "H2Connection",
     "H2Error",
     "H2Stream",
-    "HPACKError",
-    "HeaderValidationFlags",
-    "OversizedHeaderListError",
     "ProtocolError",
     "SettingCodes",
     "Settings",
@@ -73,5 +63,4 @@ __all__ = [
     "StreamInputs",
     "StreamState",
     "events",
-    "validate_headers",
 ]

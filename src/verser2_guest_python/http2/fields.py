@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .backend import Decoder, Encoder
+from .backend import Encoder
+from .block_decoder import HpackDecoder
 
 Fields = Sequence[tuple[bytes, bytes]]
 """Header fields as bytes: lower-case names, pseudo-header fields first."""
@@ -155,10 +156,13 @@ class BlockEncoder:
 
 
 class BlockDecoder:
-    """Decodes header blocks, and knows those again that leave the dynamic table as it is."""
+    """Decodes header blocks, and knows those again that leave the dynamic table as it is.
 
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
+    `max_header_list_bytes` is the largest list of fields that is read, in bytes (RFC 9113 §10.5.1).
+    """
+
+    def __init__(self, max_header_list_bytes: int) -> None:
+        self._decoder = HpackDecoder(max_header_list_bytes)
         self._remembered: dict[bytes, Fields] = {}
 
     def remembered(self, block: bytes) -> Fields | None:
@@ -168,12 +172,13 @@ class BlockDecoder:
     def decode(self, block: bytes) -> tuple[Fields, bool]:
         """The fields of a block, and whether they may be remembered for the same bytes.
 
-        Raises what hpack raises.
+        Raises what `HpackDecoder.decode` raises.
         """
-        fields: Fields = tuple((name, value) for name, value, *_ in self._decoder.decode(block, raw=True))
-        if leaves_table(block):
+        fields, steady = self._decoder.decode(block)
+        if steady:
             return fields, len(block) <= MAX_REMEMBERED_BLOCK_BYTES
-        self._remembered.clear()  # indices have moved
+        if self._remembered:
+            self._remembered.clear()  # indices have moved
         return fields, False
 
     def remember(self, block: bytes, fields: Fields) -> None:
@@ -181,7 +186,3 @@ class BlockDecoder:
         if len(self._remembered) >= MAX_REMEMBERED_BLOCKS:
             self._remembered.clear()
         self._remembered[block] = fields
-
-    def forget(self) -> None:
-        """A block was decoded elsewhere: indices may have moved."""
-        self._remembered.clear()
