@@ -18,12 +18,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from verser2_guest_python.asgi.lifespan import LifespanStartupFailed
+    from verser2_guest_python.asgi.types import ASGIApp
+    from verser2_guest_python.broker.body import Body, Readable
     from verser2_guest_python.broker.broker import VerserBroker, create_verser_broker
+    from verser2_guest_python.broker.changes import RouteChanges
+    from verser2_guest_python.broker.facts import BrokerFacts
     from verser2_guest_python.broker.headers import ResponseHeaders
-    from verser2_guest_python.broker.listeners import RouteChange
+    from verser2_guest_python.broker.listeners import RouteChange, RouteListener
+    from verser2_guest_python.broker.request import RequestHeaders, RequestOptions
     from verser2_guest_python.broker.response import VerserBrokerResponse, VerserStatusError
     from verser2_guest_python.broker.routes import BrokerRoute
-    from verser2_guest_python.broker.websocket import VerserBrokerWebSocket
+    from verser2_guest_python.broker.websocket import VerserBrokerWebSocket, WebSocketMessage
     from verser2_guest_python.errors import (
         AuthorizationDeniedError,
         CertificateVerificationError,
@@ -49,15 +55,21 @@ if TYPE_CHECKING:
         VerserWebSocketError,
     )
     from verser2_guest_python.guest.direct import DispatchedResponse
+    from verser2_guest_python.guest.facts import GuestFacts
     from verser2_guest_python.guest.guest import create_verser_guest
-    from verser2_guest_python.guest.lifecycle import GuestEvent
-    from verser2_guest_python.guest.verser_guest import VerserGuest
-    from verser2_guest_python.host.authorization import Applicant, Authorization
-    from verser2_guest_python.host.events import HostEvent
+    from verser2_guest_python.guest.lifecycle import GuestEvent, LifecycleType
+    from verser2_guest_python.guest.verser_guest import GuestState, VerserGuest
+    from verser2_guest_python.host.authorization import Applicant, Authorization, Grant
+    from verser2_guest_python.host.events import HostEvent, RequestRecord
     from verser2_guest_python.host.host import VerserHost, create_verser_host
     from verser2_guest_python.host.identity import Identity
     from verser2_guest_python.host.limits import HostLimits
-    from verser2_guest_python.host.policy import Permissions, PolicyEntry
+    from verser2_guest_python.host.policy import Permissions, PolicyEntry, PolicyFunction
+    from verser2_guest_python.host.stats import GuestStats, HostStats
+    from verser2_guest_python.http2.floods import FloodLimits, Pace
+    from verser2_guest_python.http2.options import SessionOptions
+    from verser2_guest_python.peer.facts import SessionFacts
+    from verser2_guest_python.wire.routes import Generation, Route
 
 VERSER2_GUEST_PYTHON_PACKAGE_NAME: Final = "@signicode/verser2-guest-python"
 """Name of this package in an npm workspace; the Python distribution is `verser2-guest-python`."""
@@ -66,30 +78,53 @@ _DISTRIBUTION: Final = "verser2-guest-python"
 
 __all__ = [
     "VERSER2_GUEST_PYTHON_PACKAGE_NAME",
+    "ASGIApp",
     "Applicant",
     "Authorization",
     "AuthorizationDeniedError",
+    "Body",
+    "BrokerFacts",
     "BrokerRoute",
     "CertificateVerificationError",
     "ConnectFailure",
     "DisconnectedTargetError",
     "DispatchedResponse",
+    "FloodLimits",
+    "Generation",
+    "Grant",
     "GuestEvent",
+    "GuestFacts",
+    "GuestState",
+    "GuestStats",
     "HostEvent",
     "HostLimits",
+    "HostStats",
     "Identity",
     "InvalidRegistrationError",
     "LeaseTimeoutError",
+    "LifecycleType",
+    "LifespanStartupFailed",
     "LocalHandlerFailureError",
     "MissingGuestError",
+    "Pace",
     "Permissions",
     "PolicyEntry",
+    "PolicyFunction",
+    "Readable",
     "RequestHeadTooLargeError",
+    "RequestHeaders",
+    "RequestOptions",
+    "RequestRecord",
     "RequestTimeoutError",
     "ResponseHeaders",
     "RevocationFailedError",
+    "Route",
     "RouteChange",
+    "RouteChanges",
+    "RouteListener",
     "RouteLoopError",
+    "SessionFacts",
+    "SessionOptions",
     "StreamFailureError",
     "UnsafeRetryError",
     "UpstreamUnavailableError",
@@ -106,6 +141,7 @@ __all__ = [
     "VerserTimeoutError",
     "VerserUsageError",
     "VerserWebSocketError",
+    "WebSocketMessage",
     "__version__",
     "create_verser_broker",
     "create_verser_guest",
@@ -115,24 +151,48 @@ __all__ = [
 # Where a name lives when it is not an error
 _MODULES: Final = MappingProxyType(
     {
+        "ASGIApp": "asgi.types",
         "Applicant": "host.authorization",
         "Authorization": "host.authorization",
+        "Body": "broker.body",
+        "BrokerFacts": "broker.facts",
         "BrokerRoute": "broker.routes",
         "DispatchedResponse": "guest.direct",
+        "FloodLimits": "http2.floods",
+        "Generation": "wire.routes",
+        "Grant": "host.authorization",
         "GuestEvent": "guest.lifecycle",
+        "GuestFacts": "guest.facts",
+        "GuestState": "guest.verser_guest",
+        "GuestStats": "host.stats",
         "HostEvent": "host.events",
         "HostLimits": "host.limits",
+        "HostStats": "host.stats",
         "Identity": "host.identity",
+        "LifecycleType": "guest.lifecycle",
+        "LifespanStartupFailed": "asgi.lifespan",
+        "Pace": "http2.floods",
         "Permissions": "host.policy",
         "PolicyEntry": "host.policy",
+        "PolicyFunction": "host.policy",
+        "Readable": "broker.body",
+        "RequestHeaders": "broker.request",
+        "RequestOptions": "broker.request",
+        "RequestRecord": "host.events",
         "ResponseHeaders": "broker.headers",
+        "Route": "wire.routes",
         "RouteChange": "broker.listeners",
+        "RouteChanges": "broker.changes",
+        "RouteListener": "broker.listeners",
+        "SessionFacts": "peer.facts",
+        "SessionOptions": "http2.options",
         "VerserBroker": "broker.broker",
         "VerserBrokerResponse": "broker.response",
         "VerserBrokerWebSocket": "broker.websocket",
         "VerserGuest": "guest.verser_guest",
         "VerserHost": "host.host",
         "VerserStatusError": "broker.response",
+        "WebSocketMessage": "broker.websocket",
         "create_verser_broker": "broker.broker",
         "create_verser_guest": "guest.guest",
         "create_verser_host": "host.host",

@@ -59,7 +59,7 @@ class VerserError(RuntimeError):
 
     code: str
     message: str
-    context: ErrorContext
+    context: dict[str, str | int | float | bool]
 
     def __init__(
         self,

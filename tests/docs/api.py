@@ -5,48 +5,111 @@ Apart from `reference.py`, which asks the command line, and which writes this pa
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Iterator
 from enum import Enum
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
 from textwrap import dedent
-from typing import Any
+from types import GenericAlias
+from typing import Any, ForwardRef, get_origin
 
 import verser2_guest_python
 from tests.docs.markdown import ROOT
-from verser2_guest_python.integrations import httpx as transports
-from verser2_guest_python.integrations import sync
+from verser2_guest_python import Authorization
 
 PAGE = ROOT / "docs" / "reference" / "api.md"
 PACKAGE = "verser2_guest_python"
 GROUPS = {
-    "Guest": ["create_verser_guest", "VerserGuest", "GuestEvent", "DispatchedResponse"],
+    "Guest": [
+        "create_verser_guest",
+        "VerserGuest",
+        "GuestState",
+        "GuestEvent",
+        "LifecycleType",
+        "GuestFacts",
+        "SessionFacts",
+        "DispatchedResponse",
+        "ASGIApp",
+    ],
     "Broker": [
         "create_verser_broker",
         "VerserBroker",
+        "RequestOptions",
+        "RequestHeaders",
+        "Body",
+        "Readable",
         "VerserBrokerResponse",
         "ResponseHeaders",
         "VerserBrokerWebSocket",
+        "WebSocketMessage",
         "BrokerRoute",
         "RouteChange",
+        "Generation",
+        "RouteListener",
+        "RouteChanges",
+        "BrokerFacts",
     ],
     "Host": [
         "create_verser_host",
         "VerserHost",
         "HostLimits",
+        "FloodLimits",
+        "Pace",
+        "Route",
+        "HostStats",
+        "GuestStats",
         "HostEvent",
+        "RequestRecord",
         "Identity",
         "Applicant",
         "Authorization",
+        "Grant",
         "Permissions",
         "PolicyEntry",
+        "PolicyFunction",
     ],
-    "What is raised": ["VerserError"],
+    "All three": ["SessionOptions"],
+    "What is raised": [
+        "VerserError",
+        *(name for name in verser2_guest_python.__all__ if name.endswith("Error") and name != "VerserError"),
+        "LifespanStartupFailed",
+        "ConnectFailure",
+    ],
 }
+SYNC = f"{PACKAGE}.integrations.sync"
 DOORS = {
-    f"{PACKAGE}.integrations.sync": [sync.SyncVerserBroker],
-    f"{PACKAGE}.integrations.httpx": [transports.VerserTransport, transports.SyncVerserTransport],
+    SYNC: [
+        "SyncVerserBroker",
+        "SyncVerserResponse",
+        "SyncVerserStatusError",
+        "SyncVerserWebSocket",
+        "SyncRouteChanges",
+    ],
+    f"{PACKAGE}.integrations.httpx": ["VerserTransport", "SyncVerserTransport"],
+    f"{PACKAGE}.integrations.gateway": ["create_gateway", "Gateway", "GatewayLimits", "GatewayRecord"],
+    f"{PACKAGE}.integrations.otel": ["traced_app", "trace_broker", "trace_host"],
+    f"{PACKAGE}.integrations.background_host": ["BackgroundHost", "BackgroundGuest"],
+    f"{PACKAGE}.host": [
+        "HostObserver",
+        "ExchangeObserver",
+        "ExchangeStart",
+        "ExchangeEnd",
+        "Side",
+        "Message",
+        "Open",
+        "Accept",
+        "Text",
+        "Binary",
+        "Ping",
+        "Pong",
+        "Close",
+        "Error",
+    ],
 }
 
 HEAD = """\
@@ -69,27 +132,99 @@ def page() -> str:
     parts = [HEAD]
     for title, names in GROUPS.items():
         parts.append(f"## {title}\n")
-        parts.extend(described(getattr(verser2_guest_python, name)) for name in names)
+        parts.extend(described(PACKAGE, name) for name in names)
     parts.append("## Other doors\n")
-    for module, values in DOORS.items():
+    for module, names in DOORS.items():
         parts.append(f"From `{module}`, with [its extra](../calling.md#through-httpx) where it has one:\n")
-        parts.extend(described(value) for value in values)
+        parts.extend(described(module, name) for name in names)
     return "\n".join(parts)
 
 
-def described(value: Any) -> str:
-    """A function or a class, with its public methods."""
-    name = value.__name__
+def public() -> dict[str, Any]:
+    """Everything public, by its name."""
+    doors = [(PACKAGE, name) for name in verser2_guest_python.__all__]
+    doors += [(module, name) for module, names in DOORS.items() for name in names]
+    return {name: getattr(import_module(module), name) for module, name in doors}
+
+
+def described(module: str, name: str) -> str:
+    """A function, or a class with its public methods, or what a name stands for."""
+    value = getattr(import_module(module), name)
     parts = [f"### {name}\n"]
-    if inspect.isclass(value):
-        if dataclasses.is_dataclass(value):
-            parts.append(code(signature(name, value)))
-        parts.append(markdown(inspect.getdoc(value) or ""))
-        parts.extend(member_of(name, *member) for member in members(value))
+    if not callable(value) or isinstance(value, GenericAlias) or get_origin(value) is not None:
+        said, told = alias(module, name)
+        parts += [code(said), markdown(told)]
+    elif not inspect.isclass(value):
+        parts += [code(signature(name, value)), markdown(inspect.getdoc(value) or "")]
     else:
-        parts.append(code(signature(name, value)))
-        parts.append(markdown(inspect.getdoc(value) or ""))
+        told = inspect.getdoc(value) or ""
+        if dataclasses.is_dataclass(value) or is_made_by_users(value, told):
+            parts.append(code(signature(name, value)))
+        parts += [markdown(told), "".join(attributes(value))]
+        parts.extend(member_of(name, *member) for member in members(value))
     return "\n".join(part for part in parts if part.strip())
+
+
+def is_made_by_users(value: type, told: str) -> bool:
+    """Whether its arguments are anybody's business; what `create_…` makes says so."""
+    base = Exception, Enum, dict, Authorization
+    return not (issubclass(value, base) or getattr(value, "_is_protocol", False) or "made by" in told.lower())
+
+
+def attributes(value: type) -> Iterator[str]:
+    """What stands beside the fields of a dataclass, the keys of a TypedDict, the members of an Enum."""
+    if issubclass(value, Enum):
+        told = docs_of_fields(value)
+        yield from (f"- `{name}`: {told.get(name) or one.value}\n" for name, one in value.__members__.items())
+    elif issubclass(value, dict):
+        yield from (f"- `{name}`: `{plain(kind)}`\n" for name, kind in inspect.get_annotations(value).items())
+    elif dataclasses.is_dataclass(value):
+        yield from (f"- `{name}`: {told}\n" for name, told in docs_of_fields(value).items())
+
+
+def docs_of_fields(value: type) -> dict[str, str]:
+    """The strings below the fields of a class."""
+    (body,) = ast.parse(dedent(inspect.getsource(value))).body
+    assert isinstance(body, ast.ClassDef)
+    told: dict[str, str] = {}
+    for field, text in pairwise(body.body):
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            target = field.targets[0] if isinstance(field, ast.Assign) else getattr(field, "target", None)
+            if isinstance(target, ast.Name):
+                told[target.id] = " ".join(str(text.value.value).split())
+    return told
+
+
+def alias(module: str, name: str) -> tuple[str, str]:
+    """The line that makes an alias, and the string below it, from where it is made."""
+    path = Path(import_module(module).__file__ or "")
+    tree = ast.parse(path.read_text())
+    for statement, following in pairwise([*tree.body, ast.Pass()]):
+        made = statement.target if isinstance(statement, ast.AnnAssign) else None
+        made = statement.targets[0] if isinstance(statement, ast.Assign) else made
+        if isinstance(made, ast.Name) and made.id == name:
+            said = wrapped(f"{name} = ", ast.unparse(statement.value))  # type: ignore[union-attr]
+            told = following.value if isinstance(following, ast.Expr) else None
+            return said, inspect.cleandoc(str(told.value)) if isinstance(told, ast.Constant) else ""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and any(one.name == name for one in node.names):
+            return alias(f"{'.' * node.level}{node.module}".lstrip("."), name)
+    raise AssertionError(f"{module} has no {name}")
+
+
+def wrapped(start: str, said: str) -> str:
+    """A union that is too long for a line, a kind a line; a list of words, a few a line."""
+    if len(start) + len(said) <= 100:
+        return start + said
+    kinds = said.split(" | ")
+    if len(kinds) > 1:
+        return f"{start}(\n    " + "\n    | ".join(kinds) + "\n)"
+    (made,) = ast.parse(said).body
+    assert isinstance(made, ast.Expr)
+    assert isinstance(made.value, ast.Subscript)
+    assert isinstance(made.value.slice, ast.Tuple)
+    items = "".join(f"    {ast.unparse(item)},\n" for item in made.value.slice.elts)
+    return f"{start}{ast.unparse(made.value.value)}[\n{items}]"
 
 
 def members(value: type) -> Iterator[tuple[str, Any]]:
@@ -167,6 +302,8 @@ def said(parameter: inspect.Parameter) -> str:
 
 
 def plain(annotation: Any) -> str:
+    if isinstance(annotation, ForwardRef):  # as a TypedDict keeps it
+        return annotation.__forward_arg__
     return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
 
 

@@ -25,7 +25,6 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-import verser2_guest_python
 from tests.docs import api
 from tests.docs.markdown import Block, blocks_of
 from tests.docs.test_pages_run import execute
@@ -45,6 +44,8 @@ LINES = api.PAGE.read_text().splitlines()
 EXAMPLES = [block for block in blocks_of(api.PAGE) if block.marker == "tested"]
 DOMAINS = ("a.local.test", "a.test", "b.test")
 BIG = b"big" * 100_000
+ENDLESS = ("serve_forever", ".routes()")
+"""What an example of these calls does goes on for ever."""
 ITEMS = {"items": ["a lamp", "a chair"]}
 
 
@@ -108,8 +109,14 @@ class World:
         before = dict(self.names)
         task = asyncio.create_task(self.run(block))
         try:
-            if "serve_forever" in block.text:  # once it has what it serves with
-                await until(lambda: task.done() or any(self.names[n] is not v for n, v in before.items()))
+            if any(word in block.text for word in ENDLESS):  # once it has what it goes on with
+                await until(
+                    lambda: (
+                        task.done()
+                        or self.names.keys() > before.keys()
+                        or any(self.names[n] is not v for n, v in before.items())
+                    )
+                )
                 if task.done():
                     task.result()
                     pytest.fail(f"{block.place} does not go on")
@@ -133,7 +140,7 @@ class World:
             if isinstance(line, ast.Expr):
                 line.value = ast.Call(ast.Name("_show", ast.Load()), [line.value], [])
         ast.fix_missing_locations(tree)
-        if title(block).startswith("Sync"):  # for threads that may wait
+        if title(block).startswith(("Sync", "Background")):  # for threads that may wait
             code = compile(tree, block.place, "exec")
             await asyncio.to_thread(exec, code, self.names)
         else:
@@ -168,10 +175,8 @@ async def world(certs: Certificates, *, threads: bool) -> AsyncIterator[World]:
         broker = await ends.enter_async_context(create_verser_broker(host_url=host.url))
         for domain in DOMAINS:
             await broker.wait_for_route(domain)
-        public = {name: getattr(verser2_guest_python, name) for name in verser2_guest_python.__all__}
-        public |= {value.__name__: value for door in api.DOORS.values() for value in door}
         names = {
-            **public,
+            **api.public(),
             "app": app,
             "host": host,
             "guest": guest,
@@ -306,6 +311,17 @@ async def client_has_it(made: World, block: Block) -> None:
     assert made.names["response"].json() == {**ITEMS, "q": "1"}
 
 
+async def change_is_printed(made: World, block: Block) -> None:
+    await made.guest.revoke_routes(["b.test"])
+    await until(lambda: made.printed == "removed b.test guest-a\n")
+    if title(block).startswith("Sync"):  # a thread that waits cannot be cancelled
+        await asyncio.to_thread(made.names["broker"].close)
+
+
+async def gateway_is_made(made: World, block: Block) -> None:
+    assert isinstance(made.names["app"], made.names["Gateway"])
+
+
 SEEN: dict[str, Callable[[World, Block], Awaitable[None]]] = {
     "VerserGuest": guest_serves,
     "VerserGuest.renew": guest_is_renewed,
@@ -315,6 +331,7 @@ SEEN: dict[str, Callable[[World, Block], Awaitable[None]]] = {
     "VerserBroker.web_socket": message_is_printed,
     "VerserBrokerResponse": file_is_written,
     "ResponseHeaders": fields_are_read,
+    "RouteChanges": change_is_printed,
     "VerserBrokerWebSocket": message_is_printed,
     "create_verser_host": host_serves,
     "VerserHost.reload_certificates": certificates_are_read_anew,
@@ -325,6 +342,10 @@ SEEN: dict[str, Callable[[World, Block], Awaitable[None]]] = {
     "VerserError": error_is_told,
     "SyncVerserBroker": items_are_printed,
     "SyncVerserBroker.run": both_are_read,
+    "SyncVerserResponse": file_is_written,
+    "SyncVerserWebSocket": message_is_printed,
+    "SyncRouteChanges": change_is_printed,
+    "create_gateway": gateway_is_made,
     "VerserTransport": client_has_it,
     "SyncVerserTransport": items_are_printed,
 }

@@ -29,7 +29,18 @@ class Readable(Protocol):
 
 
 Piece: TypeAlias = bytes | bytearray | memoryview | str
-Body: TypeAlias = Piece | Iterable[Piece] | AsyncIterable[Piece] | BinaryIO | TextIO | Readable
+Body: TypeAlias = (
+    bytes
+    | bytearray
+    | memoryview
+    | str
+    | Iterable[bytes | bytearray | memoryview | str]
+    | AsyncIterable[bytes | bytearray | memoryview | str]
+    | BinaryIO
+    | TextIO
+    | Readable
+)
+"""The body of a request: whole, in pieces, or a file. See `VerserBroker.request`."""
 
 
 def is_file(value: object) -> TypeGuard[Readable]:

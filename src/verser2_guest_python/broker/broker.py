@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable
+from os import PathLike
 from types import TracebackType
 from typing import Self
 
@@ -36,7 +37,7 @@ from verser2_guest_python.broker.target import parse_target
 from verser2_guest_python.broker.websocket import VerserBrokerWebSocket
 from verser2_guest_python.broker.websocket_wish import websocket_wish
 from verser2_guest_python.http2 import SessionOptions
-from verser2_guest_python.peer import DEFAULT_CONNECT_TIMEOUT_SECONDS, FilePath, TlsFiles, parse_host_url
+from verser2_guest_python.peer import DEFAULT_CONNECT_TIMEOUT_SECONDS, TlsFiles, parse_host_url
 
 DEFAULT_ROUTE_TIMEOUT_SECONDS = 10.0
 
@@ -251,11 +252,11 @@ class VerserBroker(HttpMethods):
             total_timeout = options.total_timeout
         return await self._delivery.fetch(request, retries, max_redirects, timeout, total_timeout)
 
-    def intercept(self, wrap: Callable[[Deliver], Deliver]) -> None:
+    def _intercept(self, wrap: Callable[[Deliver], Deliver]) -> None:
         """Puts what `wrap` makes in front of the delivery of all requests from now on: for traces."""
         self._delivery = wrap(self._delivery)
 
-    def intercept_websockets(self, wrap: Callable[[OpenWebSocket], OpenWebSocket]) -> None:
+    def _intercept_websockets(self, wrap: Callable[[OpenWebSocket], OpenWebSocket]) -> None:
         """Likewise in front of what opens WebSockets."""
         self._opener = wrap(self._opener)
 
@@ -315,11 +316,11 @@ def create_verser_broker(
     *,
     host_url: str | Iterable[str],
     broker_id: str | None = None,
-    tls_ca_file: FilePath | None = None,
-    tls_cert_file: FilePath | None = None,
-    tls_key_file: FilePath | None = None,
+    tls_ca_file: str | PathLike[str] | None = None,
+    tls_cert_file: str | PathLike[str] | None = None,
+    tls_key_file: str | PathLike[str] | None = None,
     tls_key_password: str | None = None,
-    tls_pfx_file: FilePath | None = None,
+    tls_pfx_file: str | PathLike[str] | None = None,
     tls_pfx_password: str | None = None,
     connect_timeout: float = DEFAULT_CONNECT_TIMEOUT_SECONDS,
     timeout: float | None = None,

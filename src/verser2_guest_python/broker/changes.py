@@ -15,10 +15,13 @@ from verser2_guest_python.broker.pulse import Pulse
 
 
 class RouteChanges(AsyncIterator[RouteChange]):
-    """The changes of the route table from the moment it was made, in order; ends with the Broker.
+    """The changes of the route table, in order; made by `VerserBroker.routes`.
 
-    Up to 1,000 changes wait for a slow consumer; then the oldest are dropped, and `dropped` counts
-    them: `get_routes` tells what is true now. Example::
+    They begin at the call, and end with the Broker, or when this is closed. Up to 1,000 changes wait for a
+    slow consumer; then the oldest are dropped, and `dropped` counts them: `get_routes` tells what is true
+    now.
+
+    Example::
 
         async with broker.routes() as changes:
             async for change in changes:
@@ -36,7 +39,7 @@ class RouteChanges(AsyncIterator[RouteChange]):
         """Whether no change will be added any more."""
         return self._ended
 
-    def put(self, change: RouteChange) -> None:
+    def _put(self, change: RouteChange) -> None:
         if self._ended:
             return
         if len(self._waiting) >= MAX_WAITING_CHANGES:
@@ -45,7 +48,7 @@ class RouteChanges(AsyncIterator[RouteChange]):
         self._waiting.append(change)
         self._news.fire()
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """The Broker is closed: what waits is still delivered."""
         self._ended = True
         self._news.fire()
@@ -60,7 +63,7 @@ class RouteChanges(AsyncIterator[RouteChange]):
     async def aclose(self) -> None:
         """Ends it from this side."""
         self._waiting.clear()
-        self.end()
+        self._end()
 
     async def __aenter__(self) -> Self:
         return self

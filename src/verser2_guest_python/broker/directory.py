@@ -74,7 +74,7 @@ class Directory:
             self._changed.fire()
             for iterator in tuple(self._iterators):
                 for change in changes:
-                    iterator.put(change)
+                    iterator._put(change)
             self.listeners.publish(changes)
 
     def changes(self) -> RouteChanges:
@@ -134,7 +134,7 @@ class Directory:
     async def close(self) -> None:
         """Ends what listeners still do, and forgets the routes."""
         for iterator in tuple(self._iterators):
-            iterator.end()
+            iterator._end()
         self._iterators.clear()
         try:
             await self.listeners.close()

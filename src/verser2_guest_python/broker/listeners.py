@@ -21,6 +21,7 @@ RouteChange: TypeAlias = LifecycleEvent
 and, where the Host said them, `reason` and `generation` (protocol.md §10)."""
 
 RouteListener: TypeAlias = Callable[[RouteChange], Awaitable[object] | None]
+"""What `VerserBroker.on_route_change` takes: a function, or an asynchronous one."""
 
 MAX_WAITING_CHANGES = 1_000
 

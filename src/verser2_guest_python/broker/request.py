@@ -28,6 +28,7 @@ from verser2_guest_python.wire.names import (
 )
 
 RequestHeaders: TypeAlias = Mapping[str, str | Sequence[str]] | Iterable[tuple[str, str]]
+"""The headers of a request: a mapping, in which a list repeats a header, or pairs."""
 
 _METHODS_WITH_LENGTH = frozenset({"POST", "PUT", "PATCH"})
 # Fields that every request has beside those made here: pseudo-header fields and the source id.

@@ -32,7 +32,7 @@ class WebSocketMessage(TypedDict, total=False):
 
 
 class VerserBrokerWebSocket(AsyncIterator[str | bytes]):
-    """An open WebSocket with an app.
+    """An open WebSocket with an app; made by `VerserBroker.websocket`.
 
     Iterating gives the messages, text as `str` and binary as `bytes`, until the app closes; an end
     without a closing handshake raises. Leaving `async with` closes it. Pings are answered by themselves. An

@@ -25,7 +25,7 @@ class DispatchedResponse:
 
     request_id: str
     status_code: int
-    headers: HeaderMap = field(repr=False)
+    headers: dict[str, str | list[str]] = field(repr=False)
     body: bytes
     error: VerserError | None
 

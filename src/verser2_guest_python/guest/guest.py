@@ -26,8 +26,6 @@ __all__ = ["GuestState", "VerserGuest", "create_verser_guest"]
 
 MAX_WEBSOCKET_IDLE_STREAMS = 4  # deployed Hosts refuse the fifth (protocol.md §11)
 
-FilePath = str | PathLike[str]
-
 
 def create_verser_guest(
     *,
@@ -35,11 +33,11 @@ def create_verser_guest(
     guest_id: str,
     routed_domains: Iterable[str],
     app: ASGIApp | None = None,
-    tls_ca_file: FilePath | None = None,
-    tls_cert_file: FilePath | None = None,
-    tls_key_file: FilePath | None = None,
+    tls_ca_file: str | PathLike[str] | None = None,
+    tls_cert_file: str | PathLike[str] | None = None,
+    tls_key_file: str | PathLike[str] | None = None,
     tls_key_password: str | None = None,
-    tls_pfx_file: FilePath | None = None,
+    tls_pfx_file: str | PathLike[str] | None = None,
     tls_pfx_password: str | None = None,
     min_waiting_streams: int = 8,
     limit_concurrency: int = 1_000,

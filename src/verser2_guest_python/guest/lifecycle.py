@@ -24,6 +24,7 @@ LifecycleType: TypeAlias = Literal[
     "error",
     "closed",
 ]
+"""What a `GuestEvent` is about."""
 
 Cause: TypeAlias = Literal[
     "connection-lost",
@@ -62,7 +63,7 @@ class GuestEvent:
     """
 
     type: LifecycleType
-    fields: Mapping[str, Value] = field(default_factory=dict)
+    fields: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
 
 
 Listener: TypeAlias = Callable[[GuestEvent], None]

@@ -48,10 +48,15 @@ from verser2_guest_python.host.observing import (
 )
 from verser2_guest_python.host.policy import Permissions, Policy, PolicyEntry
 from verser2_guest_python.host.stats import GuestStats, HostStats
+from verser2_guest_python.wire.vws import Accept, Binary, Close, Error, Message, Open, Ping, Pong, Text
 
 __all__ = [
+    "Accept",
     "Applicant",
     "Authorization",
+    "Binary",
+    "Close",
+    "Error",
     "ExchangeEnd",
     "ExchangeObserver",
     "ExchangeStart",
@@ -62,11 +67,16 @@ __all__ = [
     "HostObserver",
     "HostStats",
     "Identity",
+    "Message",
+    "Open",
     "Permissions",
+    "Ping",
     "Policy",
     "PolicyEntry",
+    "Pong",
     "RequestRecord",
     "Side",
+    "Text",
     "VerserHost",
     "create_verser_host",
 ]

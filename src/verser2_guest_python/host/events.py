@@ -28,7 +28,7 @@ class HostEvent:
     """
 
     name: str
-    fields: Mapping[str, EventValue] = field(default_factory=dict)
+    fields: Mapping[str, str | int | float | bool | list[str] | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from os import PathLike
 from types import TracebackType
 from typing import Self
 
@@ -17,9 +18,9 @@ from verser2_guest_python.errors import VerserConfigurationError, VerserUsageErr
 from verser2_guest_python.host.authorization import Authorization, ByPolicy, choose_authorization
 from verser2_guest_python.host.core import HostCore
 from verser2_guest_python.host.events import HostEvent, Listeners, RequestRecord
-from verser2_guest_python.host.files import FilePath, HostFiles
+from verser2_guest_python.host.files import HostFiles
 from verser2_guest_python.host.identity import load_parser
-from verser2_guest_python.host.limits import HostLimits
+from verser2_guest_python.host.limits import HostLimits, door_limits, limited_options
 from verser2_guest_python.host.observing import HostObserver, Observation
 from verser2_guest_python.host.policy import PolicyEntry, PolicyFunction
 from verser2_guest_python.host.stats import GuestStats, HostStats
@@ -117,8 +118,8 @@ class VerserHost:
                 self._given_port,
                 tls=self._context,
                 on_session=core.accept,
-                options=self._limits.session_options(self._session_options),
-                limits=self._limits.door(),
+                options=limited_options(self._limits, self._session_options),
+                limits=door_limits(self._limits),
                 on_refused=core.turned_away,
                 on_error=lambda error: core.tell(
                     "handshake-failed", address=error.address, reason=error.reason
@@ -308,12 +309,12 @@ def create_verser_host(
     *,
     address: str = "127.0.0.1",
     port: int = 0,
-    tls_cert_file: FilePath | None = None,
-    tls_key_file: FilePath | None = None,
+    tls_cert_file: str | PathLike[str] | None = None,
+    tls_key_file: str | PathLike[str] | None = None,
     tls_key_password: str | None = None,
-    tls_pfx_file: FilePath | None = None,
+    tls_pfx_file: str | PathLike[str] | None = None,
     tls_pfx_password: str | None = None,
-    client_ca_file: FilePath | None = None,
+    client_ca_file: str | PathLike[str] | None = None,
     lease_timeout: float = DEFAULT_LEASE_TIMEOUT_SECONDS,
     degraded_timeout: float = DEFAULT_DEGRADED_TIMEOUT_SECONDS,
     server_timing: bool = False,

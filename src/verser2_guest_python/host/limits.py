@@ -100,21 +100,23 @@ class HostLimits:
     unread_control_events: int = 10_000
     """Route events that may wait for a Broker that does not read; beyond it, its session is closed."""
 
-    def session_options(self, options: SessionOptions) -> SessionOptions:
-        """The options of each session: those given, and these limits."""
-        return replace(
-            options,
-            max_concurrent_streams=self.streams_per_session,
-            max_header_list_bytes=self.header_bytes,
-            max_backlog_bytes=self.backlog_bytes,
-            handshake_timeout_seconds=self.handshake_seconds,
-            floods=self.floods,
-        )
 
-    def door(self) -> DoorLimits:
-        """Whom the port lets in."""
-        return DoorLimits(
-            connection_burst=self.connections_per_address,
-            connections_per_second=self.connections_per_address_and_second,
-            handshakes=self.handshakes,
-        )
+def limited_options(limits: HostLimits, options: SessionOptions) -> SessionOptions:
+    """The options of each session: those given, and these limits."""
+    return replace(
+        options,
+        max_concurrent_streams=limits.streams_per_session,
+        max_header_list_bytes=limits.header_bytes,
+        max_backlog_bytes=limits.backlog_bytes,
+        handshake_timeout_seconds=limits.handshake_seconds,
+        floods=limits.floods,
+    )
+
+
+def door_limits(limits: HostLimits) -> DoorLimits:
+    """Whom the port lets in."""
+    return DoorLimits(
+        connection_burst=limits.connections_per_address,
+        connections_per_second=limits.connections_per_address_and_second,
+        handshakes=limits.handshakes,
+    )

@@ -48,11 +48,11 @@ class Permissions:
     """
 
     name: str = ""
-    roles: Names = ()
-    peer_ids: Names = ()
-    domains: Names = ()
-    call_domains: Names = ()
-    call_methods: Names = ANY
+    roles: str | Iterable[str] = ()
+    peer_ids: str | Iterable[str] = ()
+    domains: str | Iterable[str] = ()
+    call_domains: str | Iterable[str] = ()
+    call_methods: str | Iterable[str] = ANY
 
     def __post_init__(self) -> None:
         domains = tuple(normalize_domain(domain) for domain in _texts(self.domains))
@@ -133,10 +133,10 @@ class PolicyEntry(Permissions):
         PolicyEntry(registration_token=secret, peer_ids="lab-*", domains="lab.test")
     """
 
-    cn: Names = ()
-    dns: Names = ()
-    uri: Names = ()
-    fingerprint: Names = ()
+    cn: str | Iterable[str] = ()
+    dns: str | Iterable[str] = ()
+    uri: str | Iterable[str] = ()
+    fingerprint: str | Iterable[str] = ()
     registration_token: InitVar[str | None] = None
     token_digest: bytes = field(default=b"", repr=False)
 

@@ -33,6 +33,8 @@ from .sync import SyncVerserBroker
 if TYPE_CHECKING:
     import httpx2
 
+__all__ = ["BackgroundGuest", "BackgroundHost"]
+
 T = TypeVar("T")
 
 DRAIN_SECONDS: Final = 2.0

@@ -59,7 +59,7 @@ class _SyncBody:
 
     def _next(self) -> bytes:
         try:
-            return self._broker.run_coroutine(
+            return self._broker._run_coroutine(
                 self._call.next_chunk(), self._request_body, lambda: self._call.arrived
             )
         except VerserError as error:
@@ -69,7 +69,7 @@ class _SyncBody:
         try:
             if not self._call.over:
                 with suppress(VerserUsageError, DisconnectedTargetError):  # the Broker is closed, and all
-                    self._broker.run_coroutine(self._call.close())
+                    self._broker._run_coroutine(self._call.close())
         finally:
             if self._request_body is not None:
                 self._request_body.close()

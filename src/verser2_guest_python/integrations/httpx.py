@@ -18,6 +18,8 @@ from .client_call import Call
 from .client_errors import client_error
 from .sync import SyncVerserBroker
 
+__all__ = ["SyncVerserTransport", "VerserTransport"]
+
 if TYPE_CHECKING:
     import httpx
     import httpx2
@@ -111,7 +113,7 @@ class SyncVerserTransport(_SyncBase):
         call = Call(self._broker.inner, request)
         body = CallerBody(request.stream) if call.streams else None
         try:
-            self._broker.run_coroutine(call.send(body), body)
+            self._broker._run_coroutine(call.send(body), body)
         except VerserError as error:
             raise client_error(call.library, error, connected=self._broker.connected) from error
         finally:

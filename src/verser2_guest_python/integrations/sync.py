@@ -7,6 +7,7 @@ made in the loop of a thread that this object owns.
 from __future__ import annotations
 
 import threading
+from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -25,9 +26,17 @@ from verser2_guest_python.broker.routes import BrokerRoute
 from verser2_guest_python.errors import DisconnectedTargetError, VerserUsageError
 
 from .caller_body import caller_body
-from .loop_thread import ErrandSource, LoopFactory, LoopThread, run_here
-from .sync_response import SyncVerserResponse
+from .loop_thread import ErrandSource, LoopThread, run_here
+from .sync_response import SyncVerserResponse, SyncVerserStatusError
 from .sync_websocket import SyncRouteChanges, SyncVerserWebSocket
+
+__all__ = [
+    "SyncRouteChanges",
+    "SyncVerserBroker",
+    "SyncVerserResponse",
+    "SyncVerserStatusError",
+    "SyncVerserWebSocket",
+]
 
 _CLOSE_SECONDS: Final = 5.0  # for the end of a session, after the time for what is under way
 _CONTENT_LENGTH: Final = "content-length"
@@ -53,7 +62,9 @@ class SyncVerserBroker:
             print(broker.get("http://a.local.test/items?q=1").json())
     """
 
-    def __init__(self, broker: VerserBroker, *, loop_factory: LoopFactory | None = None) -> None:
+    def __init__(
+        self, broker: VerserBroker, *, loop_factory: Callable[[], AbstractEventLoop] | None = None
+    ) -> None:
         self._broker = broker
         self._loop_factory = loop_factory
         self._thread: LoopThread | None = None
@@ -182,9 +193,9 @@ class SyncVerserBroker:
 
             first, second = broker.run(both)
         """
-        return self.run_coroutine(_call(function, self._broker))
+        return self._run_coroutine(_call(function, self._broker))
 
-    def run_coroutine(
+    def _run_coroutine(
         self,
         coroutine: Coroutine[Any, Any, T],
         errands: ErrandSource | None = None,
@@ -274,7 +285,7 @@ class SyncVerserBroker:
             timeout=timeout,
             lease_timeout=lease_timeout,
         )
-        return SyncVerserWebSocket(self, self.run_coroutine(opening))
+        return SyncVerserWebSocket(self, self._run_coroutine(opening))
 
     def web_socket(self, url: str, **options: Any) -> SyncVerserWebSocket:
         """The same as `websocket`."""
@@ -293,7 +304,7 @@ class SyncVerserBroker:
             _declare_length(options)
             options["body"] = errands
         try:
-            inner = self.run_coroutine(self._broker.request(method, url, **options), errands)
+            inner = self._run_coroutine(self._broker.request(method, url, **options), errands)
         except BaseException:
             if errands is not None:
                 errands.close()

@@ -31,7 +31,7 @@ T = TypeVar("T")
 class Runner(Protocol):
     """Whoever runs coroutines for a thread: the `SyncVerserBroker` that the answer came through."""
 
-    def run_coroutine(
+    def _run_coroutine(
         self,
         coroutine: Coroutine[Any, Any, T],
         errands: ErrandSource | None = None,
@@ -192,14 +192,14 @@ class SyncVerserResponse:
         self._leave(self._inner.aclose())
 
     def _run(self, reading: Coroutine[Any, Any, T]) -> T:
-        return self._runner.run_coroutine(reading, self._body, lambda: self._inner.arrived)
+        return self._runner._run_coroutine(reading, self._body, lambda: self._inner.arrived)
 
     def _leave(self, leaving: Coroutine[Any, Any, None]) -> None:
         try:
             # The Broker is closed, and all of its responses; or this is collected in the loop's thread,
             # and the exchange with it.
             with suppress(VerserUsageError, DisconnectedTargetError):
-                self._runner.run_coroutine(leaving)
+                self._runner._run_coroutine(leaving)
         finally:
             self._close_body()
 

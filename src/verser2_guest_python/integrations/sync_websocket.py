@@ -87,10 +87,10 @@ class SyncVerserWebSocket(Iterator[str | bytes]):
 
         Raises `RequestTimeoutError` when none came within `timeout` seconds; no message is lost by that.
         """
-        return self._runner.run_coroutine(_receive(self._inner, timeout), None, self._settled)
+        return self._runner._run_coroutine(_receive(self._inner, timeout), None, self._settled)
 
     def __next__(self) -> str | bytes:
-        message = self._runner.run_coroutine(_next(self._inner), None, self._settled)
+        message = self._runner._run_coroutine(_next(self._inner), None, self._settled)
         if message is None:
             raise StopIteration
         return message
@@ -101,35 +101,35 @@ class SyncVerserWebSocket(Iterator[str | bytes]):
 
     def send_text(self, data: str) -> None:
         """Sends a text; waits while 64 messages, or 1 MiB, wait already."""
-        self._runner.run_coroutine(self._inner.send_text(data))
+        self._runner._run_coroutine(self._inner.send_text(data))
 
     def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
         """Sends binary data; as `send_text`."""
-        self._runner.run_coroutine(self._inner.send_bytes(data))
+        self._runner._run_coroutine(self._inner.send_bytes(data))
 
     def ping(self, data: str = "") -> None:
         """Sends a ping; the pong comes through `receive`, with the same data."""
-        self._runner.run_coroutine(self._inner.ping(data))
+        self._runner._run_coroutine(self._inner.ping(data))
 
     def pong(self, data: str = "") -> None:
         """Sends a pong that nobody asked for; pings are answered without that."""
-        self._runner.run_coroutine(self._inner.pong(data))
+        self._runner._run_coroutine(self._inner.pong(data))
 
     # --- The end --------------------------------------------------------------------------------
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Closes it; returns once the app has said so too, after 1 s at most."""
         if not self._inner.closed:
-            self._runner.run_coroutine(self._inner.close(code, reason))
+            self._runner._run_coroutine(self._inner.close(code, reason))
 
     def abort(self) -> None:
         """Ends it now, without a closing handshake."""
         if not self._inner.closed:
-            self._runner.run_coroutine(_abort(self._inner))
+            self._runner._run_coroutine(_abort(self._inner))
 
     def wait_closed(self) -> None:
         """Until it has ended, whoever ends it."""
-        self._runner.run_coroutine(self._inner.wait_closed())
+        self._runner._run_coroutine(self._inner.wait_closed())
 
     def __enter__(self) -> Self:
         return self
@@ -142,11 +142,13 @@ class SyncVerserWebSocket(Iterator[str | bytes]):
 
 
 class SyncRouteChanges(Iterator[RouteChange]):
-    """The changes of the route table, in order; ends with the Broker. See `RouteChanges`. Example::
+    """The changes of the route table, in order; made by `SyncVerserBroker.routes`. See `RouteChanges`.
 
-    with broker.routes() as changes:
-        for change in changes:
-            print(change.type, change.domain, change.target_id)
+    Example::
+
+        with broker.routes() as changes:
+            for change in changes:
+                print(change.type, change.domain, change.target_id)
     """
 
     def __init__(self, runner: Runner, inner: RouteChanges) -> None:
@@ -161,7 +163,7 @@ class SyncRouteChanges(Iterator[RouteChange]):
     def __next__(self) -> RouteChange:
         try:
             # What waits when the Broker is closed is still told
-            change = self._runner.run_coroutine(_next(self._inner), None, lambda: self._inner.ended)
+            change = self._runner._run_coroutine(_next(self._inner), None, lambda: self._inner.ended)
         except (VerserUsageError, DisconnectedTargetError):  # the Broker is closed
             change = None
         if change is None:
@@ -171,7 +173,7 @@ class SyncRouteChanges(Iterator[RouteChange]):
     def close(self) -> None:
         """Ends it from this side."""
         with suppress(VerserUsageError, DisconnectedTargetError):
-            self._runner.run_coroutine(self._inner.aclose())
+            self._runner._run_coroutine(self._inner.aclose())
 
     def __enter__(self) -> Self:
         return self

@@ -11,10 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from verser2_guest_python.errors import ErrorContext, VerserProtocolError
+from verser2_guest_python.errors import VerserProtocolError
 
 from .excerpt import excerpt
-from .headers import HeaderMap
 from .json_fields import (
     context_of,
     flat_headers_field,
@@ -73,7 +72,7 @@ class Accept:
     """The Guest took it. `protocol` is empty where none was chosen."""
 
     protocol: str = ""
-    headers: HeaderMap | None = field(default=None, repr=False)
+    headers: dict[str, str | list[str]] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +117,11 @@ class Error:
 
     code: str
     message: str = ""
-    context: ErrorContext = field(default_factory=dict)
+    context: dict[str, str | int | float | bool] = field(default_factory=dict)
 
 
 Message: TypeAlias = Open | Accept | Text | Binary | Ping | Pong | Close | Error
+"""A line of VWS/1 (protocol.md §11)."""
 
 
 def encode(message: Message) -> bytes:

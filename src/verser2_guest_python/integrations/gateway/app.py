@@ -97,7 +97,7 @@ def create_gateway(
     route_wait: float = 0.0,
     trust_forwarded: Iterable[str] = (),
     limits: GatewayLimits | None = None,
-    on_done: OnDone | None = None,
+    on_done: Callable[[GatewayRecord], None] | None = None,
 ) -> Gateway:
     """An ASGI app that passes requests and WebSockets on to the apps behind Guests.
 

@@ -40,7 +40,7 @@ def traced_app(app: ASGIApp, *, tracer_provider: TracerProvider | None = None) -
     belong to it. Without `tracer_provider` the global one counts.
 
     Example:
-        guest = create_verser_guest(app=traced_app(app), …)
+        app = traced_app(app)
     """
     return _TracedApp(app, tracer_of(tracer_provider))
 

@@ -55,8 +55,8 @@ def trace_broker(broker: VerserBroker, *, tracer_provider: TracerProvider | None
     The parent is the context of the caller; where that is in no trace, what the request's headers say.
     """
     tracer = tracer_of(tracer_provider)
-    broker.intercept(lambda deliver: _TracedDelivery(deliver, tracer))
-    broker.intercept_websockets(lambda opener: _TracedOpener(opener, tracer))
+    broker._intercept(lambda deliver: _TracedDelivery(deliver, tracer))
+    broker._intercept_websockets(lambda opener: _TracedOpener(opener, tracer))
 
 
 class _TracedDelivery:
