@@ -20,7 +20,9 @@ DIST ?= dist
 SITE ?= site
 # Most tests wait for processes and sockets: two files at a time take little more than half the time. WORKERS=0 for one.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# What tests import is compiled once and kept (`make clean` removes it), also for those who keep nothing elsewhere.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # uv trusts the certificate authorities that the machine trusts, as pip, git and curl do, where there are any.
 CA_STORES := /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem /etc/ssl/ca-bundle.pem
@@ -92,15 +94,15 @@ bench: $(STAMPS)/test ## measure this Guest beside the Node.js one (BENCH=host, 
 
 .PHONY: test
 test: $(STAMPS)/test ## run all tests but the slow ones
-	@VERSER_HTTP2_ENGINE=h2 $(PYTEST) -m "not slow" $(PYTEST_ARGS)
+	@VERSER_HTTP2_ENGINE=h2 $(PYTEST) $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
 .PHONY: test-speed
 test-speed: $(STAMPS)/test $(STAMPS)/speed ## run the same tests with the engine of the extra `speed` (jh2)
-	@VERSER_HTTP2_ENGINE=jh2 $(PYTEST) -m "not slow" $(PYTEST_ARGS)
+	@VERSER_HTTP2_ENGINE=jh2 $(PYTEST) $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
 .PHONY: test-slow
 test-slow: $(STAMPS)/test ## run the slow tests
-	@VERSER_HTTP2_ENGINE=h2 $(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	@VERSER_HTTP2_ENGINE=h2 $(PYTEST) -m slow $(PYTEST_ARGS)
 
 .PHONY: coverage
 coverage: $(STAMPS)/test ## run all tests but the slow ones, and show what they leave out

@@ -7,8 +7,8 @@ judged as well.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 
 PACKAGE = "verser2_guest_python"
@@ -73,20 +73,27 @@ class Module:
         """`wire` for `verser2_guest_python.wire.vws`; "" for the package itself, the door to all floors."""
         return floor_of(self.name)
 
-    def imports(self) -> Iterator[tuple[int, str]]:
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        return list(ast.walk(self.tree))
+
+    @cached_property
+    def imports(self) -> list[tuple[int, str]]:
         """Line and full name of each import, also of those inside functions and for type checkers."""
         package = self.name.split(".")
         if self.path.name != "__init__.py":
             package = package[:-1]
-        for node in ast.walk(self.tree):
+        found: list[tuple[int, str]] = []
+        for node in self.nodes:
             if isinstance(node, ast.Import):
-                yield from ((node.lineno, alias.name) for alias in node.names)
+                found += [(node.lineno, alias.name) for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
                 base = package[: len(package) - node.level + 1] if node.level else []
                 source = ".".join([*base, node.module] if node.module else base)
                 # `from verser2_guest_python import guest` imports a floor, or a name through the door.
                 names = [f"{source}.{alias.name}" for alias in node.names] if source == PACKAGE else [source]
-                yield from ((node.lineno, name) for name in names)
+                found += [(node.lineno, name) for name in names]
+        return found
 
     def at(self, line: int, complaint: str) -> str:
         return f"{self.path.relative_to(ROOT.parent)}:{line}: {complaint}"
@@ -96,6 +103,7 @@ def floor_of(name: str) -> str:
     return name.split(".")[1] if "." in name else ""
 
 
+@cache
 def modules() -> list[Module]:
     found = []
     for path in sorted(ROOT.rglob("*.py")):
@@ -110,7 +118,7 @@ def test_a_floor_imports_only_from_below() -> None:
         if not module.floor:
             continue  # the door offers names of all floors, and loads them on first use
         assert module.floor in BELOW, f"{module.name} is on no floor: {sorted(BELOW)}"
-        for line, name in module.imports():
+        for line, name in module.imports:
             if name.split(".")[0] != PACKAGE or (floor := floor_of(name)) == module.floor:
                 continue
             if floor not in BELOW and BELOW[module.floor] & ROLES:
@@ -144,7 +152,7 @@ def test_h2_stays_on_its_floor() -> None:
         module.at(line, f"imports {name}")
         for module in modules()
         if module.floor != "http2"
-        for line, name in module.imports()
+        for line, name in module.imports
         if name.split(".")[0] in ENGINES
     ]
     assert not wrong, "\n".join(wrong)
@@ -155,7 +163,7 @@ def test_wire_does_no_input_or_output() -> None:
         module.at(line, f"imports {name}")
         for module in modules()
         if module.floor == "wire"
-        for line, name in module.imports()
+        for line, name in module.imports
         if name.split(".")[0] in OUTSIDE_WORLD
     ]
     assert not wrong, "\n".join(wrong)
@@ -203,7 +211,7 @@ def test_no_global_statement_and_no_bare_except() -> None:
     wrong = [
         module.at(node.lineno, type(node).__name__)
         for module in modules()
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Global) or (isinstance(node, ast.ExceptHandler) and node.type is None)
     ]
     assert not wrong, "\n".join(wrong)
