@@ -374,14 +374,14 @@ async def _revoke(stream: Stream, on_revoke: Callable[[Stream, bytes], Awaitable
 async def guest_at_scripted_host(
     certs: Certificates, app: ASGIApp | None = hello, *, host: Mapping[str, Any] | None = None, **options: Any
 ) -> AsyncIterator[tuple[ScriptedHost, VerserGuest]]:
-    """A scripted Host and a Guest that is registered there; closed at the end within a second."""
+    """A scripted Host and a Guest that is registered there; closed at the end, soon."""
     async with lease_host(certs, **(host or {})) as scripted:
         guest = make_guest(scripted, certs, app, **options)
         try:
             await guest.connect()
             yield scripted, guest
         finally:
-            await guest.close(timeout=1.0)
+            await guest.close(timeout=0.2)
 
 
 def other_streams(guest: VerserGuest) -> int:

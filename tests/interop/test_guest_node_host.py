@@ -318,11 +318,11 @@ async def test_load_goes_on_after_faults(certs: Certificates, fault: str) -> Non
             completed += event.type == "request-completed"
 
         guest.on_lifecycle(count)
-        load = asyncio.create_task(node_load(host.url, certs, seconds=1.5, concurrency=16))
+        load = asyncio.create_task(node_load(host.url, certs, seconds=1, concurrency=16))
         faults = 0
         while not load.done():
             seen = completed
-            await until(lambda seen=seen: completed >= seen + 100 or load.done())  # type: ignore[misc]
+            await until(lambda seen=seen: completed >= seen + 10 or load.done())  # type: ignore[misc]
             if faults < 3 and not load.done():
                 faults += 1
                 await host.command(fault, peer=GUEST_ID)
@@ -349,9 +349,9 @@ async def test_a_client_certificate(certs: Certificates) -> None:
 async def test_a_host_that_allows_few_streams(certs: Certificates, streams: int) -> None:
     host_options = {"max_concurrent_streams": streams, "quiet": True}
     async with served(certs, host=host_options) as (host, _guest):
-        result = await node_load(host.url, certs, seconds=0.5, concurrency=32)
+        result = await node_load(host.url, certs, seconds=0.3, concurrency=32)
         assert (result["errors"], result["unfinished"]) == ({}, 0)
-        assert result["requests"] > 32
+        assert result["requests"] >= 32
 
 
 # --- Leaving --------------------------------------------------------------------------------------
