@@ -15,6 +15,7 @@ from tests.gateway.raw import connected, statuses
 from tests.integrations.apps import BLOCK, Diary, make_app
 from tests.integrations.stacks import DOMAIN, broker_behind, guest_at, host_at
 from tests.support.certificates import Certificates
+from tests.support.clock import Clock
 from tests.support.waiting import until
 from verser2_guest_python import create_verser_broker
 from verser2_guest_python.errors import WIRE_CODES, error_for
@@ -171,10 +172,11 @@ async def test_slow_clients(certs: Certificates) -> None:
 
 async def test_an_app_has_its_time_from_the_last_piece_of_the_request(certs: Certificates) -> None:
     head = f"POST /describe/ HTTP/1.1\r\nHost: {DOMAIN}\r\nContent-Length: 6\r\n\r\n".encode()
-    async with gateway_at(certs, limits=GatewayLimits(timeout=2.5)) as place, connected(place.port) as raw:
+    async with gateway_at(certs, limits=GatewayLimits(timeout=12.0)) as place, connected(place.port) as raw:
+        clock = Clock()
         raw.say(head + b"abc")
         await until(lambda: place.diary.active == 1)
-        await asyncio.sleep(2.6)
+        await clock.forward(12.1)
         raw.say(b"def")
         status, body = await raw.answer()
         assert (status, b'"text":"abcdef"' in body) == (200, True)

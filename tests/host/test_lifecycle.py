@@ -9,6 +9,7 @@ import pytest
 
 from tests.host.peers import DOMAIN, Broker, Guest, Peer, Watcher, running_host
 from tests.support.certificates import Certificates
+from tests.support.clock import Clock
 
 ROW = ("guest-a", DOMAIN)
 
@@ -68,7 +69,8 @@ async def test_without_degraded_time_routes_go_at_once(certs: Certificates) -> N
 
 
 async def test_a_guest_returns_with_another_list(certs: Certificates) -> None:
-    async with running_host(certs, degraded_timeout=2) as host, Broker(host, certs) as broker:
+    async with running_host(certs, degraded_timeout=12) as host, Broker(host, certs) as broker:
+        clock = Clock()
         async with Guest(host, certs, "guest-a", DOMAIN, "b.test"):
             await broker.change()
         await broker.change()
@@ -81,7 +83,7 @@ async def test_a_guest_returns_with_another_list(certs: Certificates) -> None:
             ]
             assert table == [("guest-a", "b.test"), ("guest-a", "c.test")]
             # The clock of the lost session does not take the new one's routes.
-            await asyncio.sleep(2.2)
+            await clock.forward(12.1)
             assert [route.domain for route in host.get_routes()] == ["b.test", "c.test"]
             await guest.session.ping()
 

@@ -13,6 +13,7 @@ from tests.host.test_streaming import active
 from tests.http2.raw_peer import RawPeer
 from tests.http2.sessions import client_tls
 from tests.support.certificates import Certificates
+from tests.support.clock import Clock
 from verser2_guest_python.host import HostLimits
 from verser2_guest_python.http2 import ConnectError, ErrorCode, SessionOptions
 
@@ -148,7 +149,7 @@ async def test_an_answer_that_its_broker_does_not_take_is_given_up(certs: Certif
 
 async def test_an_answer_that_is_taken_slowly_is_not(certs: Certificates) -> None:
     """Nor is one whose Guest takes its time."""
-    limits = HostLimits(stalled_answer_seconds=1)
+    limits = HostLimits(stalled_answer_seconds=12)
     small = SessionOptions(stream_window_bytes=100_000)
     async with (
         running_host(certs, limits=limits) as host,
@@ -158,12 +159,14 @@ async def test_an_answer_that_is_taken_slowly_is_not(certs: Certificates) -> Non
         lease = await guest.lease()
         stream = broker.request()
         answering = asyncio.create_task(lease.answer(await lease.request(), body=bytes(500_000), end=False))
-        taken = 0
-        while taken < 500_000:
-            taken += len(await stream.read(100_000))
-            await asyncio.sleep(0.2)
+        clock = Clock()
+        for _ in range(5):
+            taken = 0
+            while taken < 100_000:  # all that there is room for: before the next, the Host has written more
+                taken += len(await stream.read(100_000 - taken))
+            await clock.forward(7.0)
         await answering
-        await asyncio.sleep(1.1)
+        await clock.forward(12.1)
         await lease.stream.write(b"at last", end=True)
         assert (await broker.answer(stream)).body == b"at last"
 
