@@ -46,8 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
         ours = name.startswith("VERSER_") and name != ENGINE_VARIABLE
         if ours or name == "WEB_CONCURRENCY" or name.lower() in PROXY_VARIABLES:
             del os.environ[name]
-    # What starts from here keeps nothing that it compiled: tests write a source twice within a second, with as
-    # many bytes, and what was kept of the first would be taken for the second.
+    # What starts from here keeps nothing that it compiled: tests write a source twice within a second, with
+    # as many bytes, and what was kept of the first would be taken for the second.
     if hasattr(config, "workerinput") or not config.getoption("tx", None):
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     # A shell that starts them in the background has SIGINT ignored, here and in all that starts from here.

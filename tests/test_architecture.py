@@ -134,7 +134,7 @@ def test_a_room_of_service_imports_only_from_rooms_below() -> None:
         if module.floor != "service" or (room := room_of(module.name)) is None:
             continue
         assert room in ROOMS, f"{module.name} is in no room: {ROOMS}"
-        for line, name in module.imports():
+        for line, name in module.imports:
             if floor_of(name) != "service" or (other := room_of(name)) is None:
                 continue
             if other not in ROOMS[: ROOMS.index(room) + 1]:
