@@ -194,6 +194,23 @@ def test_an_answer_that_is_cut_off(stage: Stage) -> None:
     assert result.stderr.startswith(b"verser2-guest: ")
 
 
+def test_a_host_that_says_goodbye_and_ends_is_told_once(certs: Certificates) -> None:
+    with start("host", "--port", "0", "--tls-cert-file", certs.host, "--tls-key-file", certs.host_key) as host:
+        port = json.loads(host.says('"listening"'))["port"]
+        peer = ("--host-url", f"https://localhost:{port}", "--tls-ca-file", certs.ca)
+        names = ("--guest-id", "mortal", "--domain", "mortal.test", "--log-level", "debug")
+        with (
+            start("examples.bench_app:app", *peer, *names) as guest,
+            start("broker", "get", "mortal.test/slow?60000", "--wait", "20", *peer) as asking,
+        ):
+            guest.says("request started")
+            host.send(signal.SIGTERM)
+            host.says('"draining"')
+            host.send(signal.SIGTERM)
+            assert asking.wait() == 56
+            assert [line.partition(":")[0] for line in asking.stderr] == ["verser2-guest"]
+
+
 @pytest.mark.parametrize("url", ["ftp://a.test/", "http://", "http://a b/"])
 def test_a_url_that_cannot_be_asked_for(stage: Stage, url: str) -> None:
     fails(2, arguments=("broker", "get", url, *stage.peer))

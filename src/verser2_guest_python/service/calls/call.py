@@ -35,15 +35,15 @@ def run_call(peer: Peer, call: Call, shown: Shown, notes: Notes) -> int:
 async def _call(peer: Peer, call: Call, shown: Shown, notes: Notes) -> int:
     presenter = Presenter(shown, notes)
     broker = peer.broker(reconnect=call.retries > 0)
-    try:
-        with notes.of_library(warnings=False):
+    with notes.of_library(warnings=False):  # what it says while it is closed is no news either
+        try:
             async with asyncio.timeout(call.timeout):
                 code = await _converse(broker, peer, call, presenter, notes)
-        presenter.close()
-    except TimeoutError:
-        raise RequestTimeoutError(f"The answer was not complete within {call.timeout:g} s.") from None
-    finally:
-        await broker.close(timeout=0.0)
+            presenter.close()
+        except TimeoutError:
+            raise RequestTimeoutError(f"The answer was not complete within {call.timeout:g} s.") from None
+        finally:
+            await broker.close(timeout=0.0)
     return code
 
 
