@@ -1,4 +1,4 @@
-"""`verser2-guest`, and `python -m verser2_guest_python`, which is how workers are started: the first thing that runs.
+"""The command `verser2-guest` from its first instruction on; workers start here too (`python -m`).
 
 Apart because it is there before anything else is imported: an interrupt that comes amid an import would be a
 traceback of ours, or be lost in the machinery of imports, and the command would go on.

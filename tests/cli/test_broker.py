@@ -195,7 +195,9 @@ def test_an_answer_that_is_cut_off(stage: Stage) -> None:
 
 
 def test_a_host_that_says_goodbye_and_ends_is_told_once(certs: Certificates) -> None:
-    with start("host", "--port", "0", "--tls-cert-file", certs.host, "--tls-key-file", certs.host_key) as host:
+    with start(
+        "host", "--port", "0", "--tls-cert-file", certs.host, "--tls-key-file", certs.host_key
+    ) as host:
         port = json.loads(host.says('"listening"'))["port"]
         peer = ("--host-url", f"https://localhost:{port}", "--tls-ca-file", certs.ca)
         names = ("--guest-id", "mortal", "--domain", "mortal.test", "--log-level", "debug")

@@ -172,12 +172,13 @@ async def scripted_host(
     extensions: Iterable[str] = (),
     options: SessionOptions | None = None,
     client_ca: object = None,
+    identity: str = "host",
 ) -> AsyncIterator[ScriptedHost]:
-    """A Host on a free port of localhost; `routes` are pairs of target id and domain."""
+    """A Host on a free port of localhost, shown as `identity`; `routes` are pairs of target id and domain."""
     host = ScriptedHost(routes, extensions)
     tls = server_context(
-        certs.host,
-        certs.host_key,
+        getattr(certs, identity),
+        getattr(certs, f"{identity}_key"),
         client_ca_file=client_ca,
         require_client_certificate=client_ca is not None,
     )

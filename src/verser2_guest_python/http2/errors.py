@@ -22,6 +22,9 @@ exception of h2 or ssl may leave this floor: there would be two ways to catch ea
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Literal
+
+TrustProblem = Literal["issuer", "name", "time", "other"]
 
 
 class ErrorCode(IntEnum):
@@ -78,11 +81,15 @@ class HostUnreachable(ConnectError):
 
 
 class TlsTrustError(ConnectError):
-    """The certificate of the other end was not accepted here, or TLS itself failed."""
+    """The certificate of the other end was not accepted here, or TLS itself failed.
 
-    def __init__(self, address: str, reason: str) -> None:
+    `problem` is what is wrong with it: its issuer, its name, its time, or something else.
+    """
+
+    def __init__(self, address: str, reason: str, problem: TrustProblem = "other") -> None:
         super().__init__(address, f"Cannot trust {address}: {reason}")
         self.reason = reason
+        self.problem = problem
 
 
 class CertificateRefused(ConnectError):

@@ -7,6 +7,8 @@ what to set right here, who listens wants to know what is wrong with the other o
 from __future__ import annotations
 
 import ssl
+from types import MappingProxyType
+from typing import Final
 
 from .errors import (
     AlpnError,
@@ -16,11 +18,20 @@ from .errors import (
     HandshakeFailed,
     HostUnreachable,
     TlsTrustError,
+    TrustProblem,
 )
 
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 _NO_HTTP2 = "the client does not offer HTTP/2 (h2 in TLS ALPN)"
 
+# X509_V_ERR_… of OpenSSL (x509_vfy.h), as far as something can be done about them
+_VERIFY_CODES: Final = MappingProxyType[int, TrustProblem](
+    {
+        **dict.fromkeys((2, 7, 18, 19, 20, 21), "issuer"),
+        **dict.fromkeys((9, 10), "time"),
+        **dict.fromkeys((62, 64), "name"),
+    }
+)
 _CERTIFICATE_ALERTS = (
     "UNKNOWN_CA",
     "BAD_CERTIFICATE",
@@ -41,7 +52,8 @@ def explain(error: ssl.SSLError, address: str, agreed: bool) -> ConnectError:
     handshake failure is that it misses a client certificate (RFC 5246 §7.4.6).
     """
     if isinstance(error, ssl.SSLCertVerificationError):
-        return TlsTrustError(address, error.verify_message.rstrip("."))
+        problem = _VERIFY_CODES.get(error.verify_code, "other")
+        return TlsTrustError(address, error.verify_message.rstrip("."), problem)
     reason = error.reason or str(error)
     if "NO_APPLICATION_PROTOCOL" in reason:
         return AlpnError(address, None)

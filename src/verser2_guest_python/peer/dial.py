@@ -7,6 +7,8 @@ the HTTP/2 floor become `VerserError`s.
 from __future__ import annotations
 
 import asyncio
+from types import MappingProxyType
+from typing import Final
 
 from verser2_guest_python.errors import (
     ConnectFailure,
@@ -49,6 +51,23 @@ DEFAULT_CONNECT_TIMEOUT_SECONDS = 10.0
 MAX_EXCHANGE_BYTES = 1024 * 1024
 
 _DEFAULT_OPTIONS = SessionOptions()
+_TRUST_HINTS: Final = MappingProxyType(
+    {
+        "issuer": " Name the CA that signed its certificate (tls_ca_file).",
+        "name": " Call the Host by a name that is in its certificate, or have this one put there.",
+        "time": " Renew the Host's certificate, or set the clock of this machine.",
+        "other": " Check the name in the Host's URL and the CA file (tls_ca_file).",
+    }
+)
+# By the alert, as OpenSSL calls it
+_REFUSED_HINTS: Final = MappingProxyType(
+    {
+        "certificate required": "Give one",
+        "it wants a client certificate": "Give one",
+        "certificate expired": "Renew it",
+        "unknown ca": "Give one of the CA that the Host trusts",
+    }
+)
 
 
 async def dial(
@@ -109,10 +128,11 @@ def _connection_error(
     reason, hint = ConnectFailure.UNREACHABLE, ""
     if isinstance(error, TlsTrustError):
         reason = ConnectFailure.TRUST
-        hint = " Check the name in the Host's URL and the CA file (tls_ca_file)."
+        hint = _TRUST_HINTS[error.problem]
     elif isinstance(error, CertificateRefused):
         reason = ConnectFailure.CERTIFICATE_REFUSED
-        hint = " Check the client certificate (tls_cert_file and tls_key_file, or tls_pfx_file)."
+        advice = _REFUSED_HINTS.get(error.reason, "Check it")
+        hint = f" {advice} (tls_cert_file and tls_key_file, or tls_pfx_file)."
     elif isinstance(error, AlpnError):
         reason = ConnectFailure.ALPN
         hint = " A Host must select h2: is there a Host at this port?"
