@@ -30,6 +30,7 @@ from verser2_guest_python.errors import (
     UpstreamUnavailableError,
     VerserError,
 )
+from verser2_guest_python.http2.deadline import within
 
 RETRIED_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 """To do it twice is to do it once (RFC 9110 §9.2.2)."""
@@ -111,7 +112,7 @@ class Delivery:
         if total_timeout is not None and total_timeout != math.inf:
             deadline = asyncio.get_running_loop().time() + total_timeout
         seconds = min(timeout or math.inf, total_timeout or math.inf)
-        limit = asyncio.timeout(None if seconds == math.inf else seconds)
+        limit = within(None if seconds == math.inf else seconds)
         try:
             async with limit:
                 return await self._follow(request, retries, max_redirects, timeout, deadline, send)

@@ -17,6 +17,7 @@ from verser2_guest_python.broker.pulse import Pulse
 from verser2_guest_python.broker.queue import Queue
 from verser2_guest_python.broker.routes import RouteEntry, RouteTable
 from verser2_guest_python.errors import MissingGuestError, RequestTimeoutError
+from verser2_guest_python.http2.deadline import within
 from verser2_guest_python.wire.routes import Lifecycle, Registered
 
 DEGRADED_WAIT_SECONDS = 5.0
@@ -90,7 +91,7 @@ class Directory:
     async def wait_for(self, domain: str, timeout: float | None, check: CheckSession) -> RouteEntry:
         """The route of `domain`, once there is one."""
         try:
-            async with asyncio.timeout(timeout):
+            async with within(timeout):
                 while (entry := self.table.choose(domain)) is None:
                     check()
                     await self._changed.wait()
@@ -107,7 +108,7 @@ class Directory:
         if entry is not None:
             return entry
         try:
-            async with asyncio.timeout(DEGRADED_WAIT_SECONDS):
+            async with within(DEGRADED_WAIT_SECONDS):
                 while self.may_return(domain):
                     with self.queue:
                         await self._changed.wait()

@@ -31,6 +31,7 @@ from verser2_guest_python.errors import (
     VerserUsageError,
 )
 from verser2_guest_python.errors import ConnectFailure as Failure
+from verser2_guest_python.http2.deadline import within
 from verser2_guest_python.peer import HostAddress
 from verser2_guest_python.peer.backoff import Backoff
 from verser2_guest_python.peer.facts import session_facts
@@ -117,7 +118,7 @@ class Keeper:
     async def _await_link(self, failed: Link | None = None, error: VerserError | None = None) -> Link:
         limit = self._options.connect_timeout
         try:
-            async with asyncio.timeout(limit):
+            async with within(limit):
                 while (link := self.link) is None or link is failed:
                     self.check()
                     if not self._options.reconnect:

@@ -34,6 +34,7 @@ from verser2_guest_python.http2 import (
     StreamReset,
     TooManyStreams,
 )
+from verser2_guest_python.http2.deadline import Deadline
 from verser2_guest_python.peer import HostAddress, dial, find_proxy, peer_block, verser_error
 from verser2_guest_python.peer.tasks import end_tasks
 from verser2_guest_python.peer.websocket import WebSocketChannel
@@ -122,7 +123,7 @@ class Link:
         dialled = perf_counter()
         link = cls(session, address, options, peer_id)
         try:
-            async with asyncio.timeout_at(deadline):
+            async with Deadline(deadline):
                 registered = await link._control.register(options.registration(peer_id))
         except TimeoutError:
             await session.close(reason="the Host did not answer the registration")

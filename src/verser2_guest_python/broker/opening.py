@@ -34,6 +34,7 @@ from verser2_guest_python.http2 import (
     SessionClosing,
     Stream,
 )
+from verser2_guest_python.http2.deadline import within
 from verser2_guest_python.peer import status_of
 from verser2_guest_python.peer.websocket import WebSocketChannel
 from verser2_guest_python.wire.errors_wire import parse_error_object
@@ -76,7 +77,7 @@ class WebSocketOpener:
         """See `VerserBroker.websocket`."""
         timeout = wish.timeout
         try:
-            async with asyncio.timeout(None if timeout == math.inf else timeout):
+            async with within(None if timeout == math.inf else timeout):
                 return await self._open(wish)
         except TimeoutError:
             raise VerserWebSocketError(

@@ -6,7 +6,6 @@ choosing, or gives it up half-way.
 
 from __future__ import annotations
 
-import asyncio
 from codecs import lookup
 from collections.abc import AsyncGenerator
 from email.message import Message
@@ -29,6 +28,7 @@ from verser2_guest_python.errors import (
     VerserUsageError,
 )
 from verser2_guest_python.http2 import ErrorCode, Fields, Http2Error, StreamReset
+from verser2_guest_python.http2.deadline import within
 from verser2_guest_python.wire.server_timing import read_lease_wait
 
 DEFAULT_CHUNK_BYTES = 8_192
@@ -307,7 +307,7 @@ class VerserBrokerResponse:
         if timeout is None or stream.unread or stream.ended:
             return await stream.read(limit)
         try:
-            async with asyncio.timeout(timeout):
+            async with within(timeout):
                 return await stream.read(limit)
         except TimeoutError:
             raise self._too_late(last=last) from None

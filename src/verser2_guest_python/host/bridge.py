@@ -27,6 +27,7 @@ from verser2_guest_python.host.answers import ERROR_STATUS
 from verser2_guest_python.host.relay import Relay
 from verser2_guest_python.host.services import ExchangeServices, staged
 from verser2_guest_python.http2 import ConnectionLost, ErrorCode, FieldBlock, Http2Error, Stream
+from verser2_guest_python.http2.deadline import LateCall, call_within
 from verser2_guest_python.wire.broker_request import BrokerRequest
 from verser2_guest_python.wire.headers import header_block_bytes, response_fields
 from verser2_guest_python.wire.limits import MAX_BROKER_HEADER_BLOCK_BYTES
@@ -64,7 +65,7 @@ class Bridge:
         self._down = Relay(self, services.tasks, lease, broker)
         self._state = State.NEGOTIATING
         self._status: int | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | LateCall | None = None
         self._writing: asyncio.Task[None] | None = None
         self._started = perf_counter()
 
@@ -80,7 +81,8 @@ class Bridge:
         services = self._services
         services.opened()
         services.bridges.add(self)
-        self._timer = services.loop.call_later(services.limits.websocket_accept_seconds, self._too_late)
+        seconds = services.limits.websocket_accept_seconds
+        self._timer = call_within(services.loop, seconds, self._too_late)
         self._broker.listener = self._on_broker
         self._lease.listener = self._on_lease
         line = encode(self._opening)

@@ -6,11 +6,11 @@ waits, keeps no more than a chunk meanwhile, and does not wait for ever.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from verser2_guest_python.host.upload import CHUNK_BYTES
 from verser2_guest_python.http2 import Stream
+from verser2_guest_python.http2.deadline import within
 
 
 async def download(
@@ -32,7 +32,7 @@ async def download(
         Http2Error: one of the two streams failed.
     """
     while True:
-        async with asyncio.timeout(stalled_seconds):
+        async with within(stalled_seconds):
             await broker.write(data, end=end)
         if end:
             return True

@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from verser2_guest_python.errors import LeaseTimeoutError, VerserError
 from verser2_guest_python.http2 import ErrorCode, Http2Error, Stream
+from verser2_guest_python.http2.deadline import LateCall, call_within
 
 
 class LeaseWaiter(Protocol):
@@ -59,7 +61,7 @@ class LeasePool:
         self._max_waiting = max_waiting
         self._budget = budget
         self._idle: OrderedDict[int, Stream] = OrderedDict()
-        self._waiting: OrderedDict[LeaseWaiter, tuple[asyncio.TimerHandle, int]] = OrderedDict()
+        self._waiting: OrderedDict[LeaseWaiter, tuple[LateCall, int]] = OrderedDict()
         self._watch = self._on_idle_event  # one bound method for all idle leases
 
     @property
@@ -104,7 +106,7 @@ class LeasePool:
         if len(self._waiting) >= self._max_waiting or not self._budget.take(size):
             self._budget.refused += 1
             raise self._error(f"Too many requests wait for a lease of {self._guest_id} already", seconds)
-        timer = asyncio.get_running_loop().call_later(seconds, self._expire, waiter, seconds)
+        timer = call_within(asyncio.get_running_loop(), seconds, partial(self._expire, waiter, seconds))
         self._waiting[waiter] = (timer, size)
 
     def forget(self, waiter: LeaseWaiter) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from verser2_guest_python.host.authorization import Grant
 from verser2_guest_python.host.peers import Broker, Guest, Peer
 from verser2_guest_python.host.routes import RouteTable
+from verser2_guest_python.http2.deadline import LateCall, call_within
 from verser2_guest_python.wire.routes import (
     Generation,
     LifecycleEvent,
@@ -34,7 +36,7 @@ class Registry:
         self._on_route = on_route
         self._peers: dict[str, Peer] = {}
         self._brokers: dict[str, Broker] = {}
-        self._expiries: dict[str, asyncio.TimerHandle] = {}
+        self._expiries: dict[str, LateCall] = {}
         self._generations = 0
         self._closed = False
 
@@ -88,7 +90,8 @@ class Registry:
             return
         self._publish(self.routes.lose(peer.id))
         loop = asyncio.get_running_loop()
-        self._expiries[peer.id] = loop.call_later(self._degraded_seconds, self._expire, peer.id)
+        expire = partial(self._expire, peer.id)
+        self._expiries[peer.id] = call_within(loop, self._degraded_seconds, expire)
 
     def visible_routes(self, grant: Grant) -> tuple[Route, ...]:
         """The table as a peer with this grant may see it."""

@@ -5,12 +5,12 @@ Apart because these answers have a table of their own: they are not the error ob
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from verser2_guest_python.errors import VerserError
 from verser2_guest_python.host.bodies import read_body
 from verser2_guest_python.http2 import ErrorCode, Http2Error, Stream
+from verser2_guest_python.http2.deadline import within
 from verser2_guest_python.wire.revocation import (
     ACK,
     ERROR,
@@ -32,7 +32,7 @@ async def revoke(caller: PeerSession, stream: Stream, fields: dict[bytes, bytes]
     domains: tuple[str, ...] = ()
     message = ""
     try:
-        async with asyncio.timeout(core.limits.exchange_seconds):
+        async with within(core.limits.exchange_seconds):
             body = await read_body(stream, core.limits.registration_bytes, "The revocation")
             domains = parse_revocation(body)
     except Http2Error:

@@ -11,6 +11,7 @@ the place that knows who registered here (protocol.md §14 binds leases and requ
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from verser2_guest_python.errors import (
@@ -27,6 +28,7 @@ from verser2_guest_python.host.peers import Broker, Guest, Peer
 from verser2_guest_python.host.registration import register
 from verser2_guest_python.host.revocation import revoke
 from verser2_guest_python.http2 import ConnectionLost, ErrorCode, FieldBlock, Ration, Session, Stream
+from verser2_guest_python.http2.deadline import call_within
 from verser2_guest_python.wire import names
 
 if TYPE_CHECKING:
@@ -51,9 +53,9 @@ class PeerSession:
         self._streams = 0  # that were opened before it registered
         self._refusals: Ration | None = None
         seconds = core.limits.registration_seconds
-        self._deadline = session.loop.call_later(
-            seconds, self.exceeded, "registration", f"it did not register within {seconds:g} s"
-        )
+        reason = f"it did not register within {seconds:g} s"
+        late = partial(self.exceeded, "registration", reason)
+        self._deadline = call_within(session.loop, seconds, late)
         session.on_stream = self._on_stream
         session.on_lost = self._on_lost
 
@@ -100,16 +102,15 @@ class PeerSession:
     def _listen(self) -> None:
         """Looks in a while whether anything came; one timer is its whole cost."""
         self.session.heard = False
-        self._deadline = self.session.loop.call_later(self.core.limits.silence_seconds, self._probe)
+        self._deadline = call_within(self.session.loop, self.core.limits.silence_seconds, self._probe)
 
     def _probe(self) -> None:
         if self.session.heard:
             self._listen()
         else:
             self.session.probe()
-            self._deadline = self.session.loop.call_later(
-                self.core.limits.ping_answer_seconds, self._check_answer
-            )
+            seconds = self.core.limits.ping_answer_seconds
+            self._deadline = call_within(self.session.loop, seconds, self._check_answer)
 
     def _check_answer(self) -> None:
         if self.session.heard:

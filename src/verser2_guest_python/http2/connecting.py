@@ -7,7 +7,9 @@ import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import partial
 
+from .deadline import call_within, within
 from .dialing import open_tcp
 from .door import Door, DoorLimits
 from .errors import ConnectionLost, ConnectTimeout, HandshakeFailed, HostUnreachable
@@ -59,7 +61,7 @@ async def connect(
         raise HostUnreachable(address, "that is no name of a host") from error
     sock: socket.socket | None = None
     try:
-        async with asyncio.timeout(timeout):
+        async with within(timeout):
             try:
                 sock = await open_socket(host, port)
                 await loop.create_connection(lambda: transport, sock=sock)
@@ -138,9 +140,8 @@ async def listen(
     def accept() -> TlsTransport:
         context = tls if isinstance(tls, ssl.SSLContext) else tls()
         transport = TlsTransport(context, make_session, address="", server_side=True, door=door)
-        deadline = loop.call_later(
-            options.handshake_timeout_seconds, transport.hurry, options.handshake_timeout_seconds
-        )
+        seconds = options.handshake_timeout_seconds
+        deadline = call_within(loop, seconds, partial(transport.hurry, seconds))
 
         def ready(future: asyncio.Future[Session]) -> None:
             if door is not None:

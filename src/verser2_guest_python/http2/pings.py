@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from .deadline import within
 from .errors import ConnectionLost
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Pings:
         session.engine.ping(opaque)
         session.wrote()
         try:
-            async with asyncio.timeout(timeout):
+            async with within(timeout):
                 return await future
         finally:
             self._waiting.pop(opaque, None)

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Final, TypeVar
 
+from verser2_guest_python.http2.deadline import LateCall
+
 from .client_errors import ClientTimeout
 
 CONNECT: Final = "connect"
@@ -44,7 +46,7 @@ class Patience:
         self._connected = connected
         self._until: dict[str, float] = {}
         self._limit: asyncio.Timeout | None = None  # of what is awaited now
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: LateCall | None = None
         self._late: str | None = None
         self._next = READ  # what runs once there is a session
 
@@ -104,7 +106,8 @@ class Patience:
             self._timer.cancel()
             self._timer = None
         if self._limit is not None and self._until and self._late is None:
-            self._timer = asyncio.get_running_loop().call_at(min(self._until.values()), self._on_time)
+            loop = asyncio.get_running_loop()
+            self._timer = LateCall(loop, min(self._until.values()), self._on_time)
 
     def _on_time(self) -> None:
         self._timer = None

@@ -6,7 +6,6 @@ waits for its next message.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from types import TracebackType
@@ -17,6 +16,7 @@ from verser2_guest_python.broker.headers import ResponseHeaders
 from verser2_guest_python.broker.listeners import RouteChange
 from verser2_guest_python.broker.websocket import VerserBrokerWebSocket, WebSocketMessage
 from verser2_guest_python.errors import DisconnectedTargetError, RequestTimeoutError, VerserUsageError
+from verser2_guest_python.http2.deadline import within
 
 from .sync_response import Runner
 
@@ -187,7 +187,7 @@ class SyncRouteChanges(Iterator[RouteChange]):
 async def _receive(socket: VerserBrokerWebSocket, timeout: float | None) -> WebSocketMessage:
     if socket.closed:
         return await socket.receive()
-    limit = asyncio.timeout(timeout)
+    limit = within(timeout)
     try:
         async with limit:
             return await socket.receive()

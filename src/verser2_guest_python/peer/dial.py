@@ -6,7 +6,6 @@ the HTTP/2 floor become `VerserError`s.
 
 from __future__ import annotations
 
-import asyncio
 from types import MappingProxyType
 from typing import Final
 
@@ -42,6 +41,7 @@ from verser2_guest_python.http2 import (
     TooManyStreams,
 )
 from verser2_guest_python.http2 import connect as _connect
+from verser2_guest_python.http2.deadline import within
 from verser2_guest_python.http2.dialing import open_tcp
 from verser2_guest_python.peer.address import HostAddress
 from verser2_guest_python.peer.proxy import Proxy, ProxyFailed
@@ -205,7 +205,7 @@ async def converse(
 ) -> tuple[int, bytes]:
     """An `exchange` on a stream that is open already, and on which nothing was sent."""
     try:
-        async with asyncio.timeout(timeout):
+        async with within(timeout):
             return await _converse(stream, body)
     except TimeoutError:
         raise RequestTimeoutError(f"The Host did not answer within {timeout:g} s.") from None

@@ -18,6 +18,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from verser2_guest_python.http2 import ConnectionLost, ErrorCode, Stream, StreamReset
+from verser2_guest_python.http2.deadline import LateCall, call_within
 from verser2_guest_python.wire.limits import MAX_CLOSE_REASON_BYTES
 from verser2_guest_python.wire.vws import (
     ABNORMAL_CLOSE,
@@ -82,7 +83,7 @@ class WebSocketChannel:
         self._flush_planned = False
         self._writer: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
-        self._close_timer: asyncio.TimerHandle | None = None
+        self._close_timer: LateCall | None = None
         self._over: asyncio.Future[None] = self._loop.create_future()
 
     def start(self, first: list[Message] | None = None) -> None:
@@ -343,7 +344,7 @@ class WebSocketChannel:
     def _plan_end(self) -> None:
         """From now on the other end has so long to do its part."""
         if self._close_timer is None:
-            self._close_timer = self._loop.call_later(CLOSE_SECONDS, self._give_up)
+            self._close_timer = call_within(self._loop, CLOSE_SECONDS, self._give_up)
 
     def _give_up(self) -> None:
         """The other end did not close in time."""

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from verser2_guest_python.asgi.types import Receive
+from verser2_guest_python.http2.deadline import Deadline, within
 from verser2_guest_python.peer.tasks import wait_over
 
 from .limits import GatewayLimits
@@ -31,7 +32,7 @@ _MAX_WAITING_BYTES: Final = 262_144
 class Clock:
     """The time that an app has for its answer: it stands still while the client is waited for."""
 
-    def __init__(self, limit: asyncio.Timeout, seconds: float) -> None:
+    def __init__(self, limit: Deadline, seconds: float) -> None:
         self._limit = limit
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
@@ -166,7 +167,7 @@ class Client:
     async def whole(self) -> bytes | None:
         """The whole body, if it is short and there at once; else None, and `pieces` gives it."""
         try:
-            async with asyncio.timeout(WHOLE_BODY_SECONDS):
+            async with within(WHOLE_BODY_SECONDS):
                 while not self.complete:
                     if self._waiting_bytes > WHOLE_BODY_BYTES or self._refusal is not None or self.gone:
                         return None
@@ -195,7 +196,7 @@ class Client:
             else:
                 clock.pause()
                 try:
-                    async with asyncio.timeout(seconds):
+                    async with within(seconds):
                         await self._wait()
                 except TimeoutError:
                     raise body_too_slow(seconds) from None

@@ -11,6 +11,7 @@ from typing import Any
 
 from verser2_guest_python.asgi.types import Message, Receive, Send
 from verser2_guest_python.errors import RequestTimeoutError
+from verser2_guest_python.http2.deadline import within
 
 from .checks import Asked
 from .config import GatewayConfig
@@ -69,7 +70,7 @@ class Cycle:
         """Sends to the client, which has to read."""
         self._begun = True
         try:
-            async with asyncio.timeout(self._config.limits.write_timeout):
+            async with within(self._config.limits.write_timeout):
                 for message in messages:
                     await self._send(message)
         except TimeoutError:

@@ -13,6 +13,7 @@ from typing import Final
 
 from verser2_guest_python.broker.response import VerserBrokerResponse
 from verser2_guest_python.errors import MissingGuestError, VerserError
+from verser2_guest_python.http2.deadline import within
 from verser2_guest_python.wire.headers import HOP_BY_HOP
 
 from .checks import Asked, check_request
@@ -85,7 +86,7 @@ class HttpCycle(Cycle):
         url = "*" if asked.path == "*" else f"http://{asked.authority}{asked.path}"
         seconds = config.limits.timeout
         while True:
-            limit = asyncio.timeout(seconds)
+            limit = within(seconds)
             try:
                 async with limit:
                     return await config.broker.request(
