@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -46,9 +47,12 @@ def test_one_trace_from_the_gateway_to_the_app(
         assert httpx2.get(inspector, timeout=20.0).status_code < 400  # in no trace
         assert one.get("/?token=secret").text == "small"
         found.wait(5)
+        (said,) = [json.loads(line) for line in one.process.stderr if '"event":"request"' in line]
+        assert "session_id" not in said  # the gateway tells of it, which has none
         assert one.process.stop() == 0
     spans = {span.span_id: span for span in found.spans}
     assert len({span.trace_id for span in spans.values()}) == 1, one.process.transcript()
+    assert (said["trace_id"], spans[said["span_id"]].kind) == (found.spans[0].trace_id, "SPAN_KIND_SERVER")
 
     def described(span: Collected | None) -> str:
         return "" if span is None else f"{span.kind.removeprefix('SPAN_KIND_')} of {span.service}"

@@ -53,6 +53,9 @@ def of_requests() -> set[str]:
             bytes_in=0,
             bytes_out=0,
             reason="r",
+            session_id="s",
+            trace_id="t",
+            span_id="s",
         )
         for websocket in (False, True):
             GatewayAccessLog(logs)(

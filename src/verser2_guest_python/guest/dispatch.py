@@ -6,16 +6,18 @@ Leases and direct dispatch share it; what carries the request stays behind `Requ
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from time import perf_counter
-from typing import Protocol
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from verser2_guest_python.asgi.exceptions import only_disconnected
 from verser2_guest_python.asgi.forwarded import ProxyHeaders
 from verser2_guest_python.asgi.http import HttpCycle, HttpExchange, Phase
 from verser2_guest_python.asgi.http_timed import TimedHttpCycle
 from verser2_guest_python.asgi.scopes import http_scope
+from verser2_guest_python.asgi.types import Scope
 from verser2_guest_python.errors import VerserError
 from verser2_guest_python.wire.envelopes import RequestHead
 from verser2_guest_python.wire.headers import request_fields
@@ -30,6 +32,7 @@ APP_SILENT = "The app ended without answering."
 NO_APP = "No app is attached for this domain."
 CUT_OFF = "cut off by the end of the Guest"
 
+UNTRACED: Final[Mapping[str, str]] = MappingProxyType({})
 _COMPLETE, _CUT = Phase.COMPLETE, Phase.CUT
 
 
@@ -119,6 +122,7 @@ class Dispatcher:
                     bytes_in=exchange.received,
                     bytes_out=0 if begun is None else begun.sent,
                     reason=reason,
+                    **({} if cycle is None else trace_of(cycle.scope)),
                 )
 
     def _cycle(self, exchange: RequestExchange) -> HttpCycle:
@@ -150,7 +154,7 @@ class Dispatcher:
         gone = exchange.disconnected
         head = exchange.head
         path = head.path.partition("?")[0]
-        fields = {"request_id": head.request_id, "source_id": head.source_id}
+        fields = {"request_id": head.request_id, "source_id": head.source_id, **trace_of(cycle.scope)}
         if error is not None and not (is_departure(error) and (gone or cycle.phase is _CUT)):
             _log.error("The app failed on %s %s", head.method, path, exc_info=error, extra=fields)
             reason = f"app failed: {type(error).__name__}"
@@ -176,6 +180,12 @@ class Dispatcher:
                 await waiting
         except OSError:
             return  # the Broker is gone: nobody waits for this
+
+
+def trace_of(scope: Scope) -> Mapping[str, str]:
+    """`trace_id` and `span_id` of an app call that is traced, which its tracer has left in the scope."""
+    known: Mapping[str, str] = scope["extensions"]["verser"]
+    return {name: known[name] for name in ("trace_id", "span_id")} if "trace_id" in known else UNTRACED
 
 
 def is_departure(error: BaseException) -> bool:

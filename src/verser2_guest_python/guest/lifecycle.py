@@ -54,7 +54,7 @@ class GuestEvent:
       (the first to be dialled)
     - request-started: `request_id`, `source_id`, `method`, `path`
     - request-completed: these, `session_id` and `status`, `duration_ms`, `bytes_in`, `bytes_out`, `reason`
-      (None when all went well)
+      (None when all went well); with traces also `trace_id` and `span_id` of the app call
     - route-revoked: `domain`
     - draining: `reason`
     - error, a refusal that would have been final before the first registration, told once until it

@@ -25,7 +25,7 @@ from verser2_guest_python.wire.vws import (
 )
 
 from .demand import Calls
-from .dispatch import APP_FAILED, APP_SILENT, NO_APP, Dispatcher
+from .dispatch import APP_FAILED, APP_SILENT, NO_APP, UNTRACED, Dispatcher, trace_of
 
 _log = logging.getLogger("verser2_guest_python.guest")
 
@@ -53,6 +53,7 @@ class GuestWebSocket:
         self.stream = stream
         self.opening = opening
         self.session_id = session_id
+        self.trace = UNTRACED
         self.received_bytes = 0
         self.sent_bytes = 0
         self._calls = calls
@@ -212,6 +213,7 @@ async def serve_websocket(dispatcher: Dispatcher, socket: GuestWebSocket) -> Non
             bytes_in=socket.received_bytes,
             bytes_out=socket.sent_bytes,
             reason=reason,
+            **socket.trace,
         )
 
 
@@ -240,11 +242,12 @@ async def _run(dispatcher: Dispatcher, socket: GuestWebSocket) -> tuple[int, str
     if dispatcher.proxy_headers is not None:
         dispatcher.proxy_headers.apply(scope, None)  # `open` names no Broker (protocol.md §11)
     outcome = await WebSocketCycle(mounted.app, scope, socket).run()
+    socket.trace = trace_of(scope)
     failure = outcome.error
     reason: str | None = None
     if failure is not None:
         path = opening.path.partition("?")[0]
-        fields = {"request_id": socket.request_id}
+        fields = {"request_id": socket.request_id, **socket.trace}
         _log.error("The app failed on WebSocket %s", path, exc_info=failure, extra=fields)
         reason = f"app failed: {type(failure).__name__}"
     if not outcome.accepted and not socket.negotiated and outcome.end is not WebSocketEnd.DISCONNECTED:

@@ -12,6 +12,7 @@ As soon as one side has ended, the Host ends both (protocol.md §11); so no end 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from enum import IntEnum
 from time import perf_counter
 
@@ -24,6 +25,7 @@ from verser2_guest_python.errors import (
     error_for,
 )
 from verser2_guest_python.host.answers import ERROR_STATUS
+from verser2_guest_python.host.events import NOTHING
 from verser2_guest_python.host.relay import Relay
 from verser2_guest_python.host.services import ExchangeServices, staged
 from verser2_guest_python.http2 import ConnectionLost, ErrorCode, FieldBlock, Http2Error, Stream
@@ -274,6 +276,11 @@ class Bridge:
             self._timer.cancel()
             self._timer = None
 
+    @property
+    def noted(self) -> Mapping[str, str]:
+        """What those who watch have to say in the record."""
+        return NOTHING
+
     def _finish(self, error: str | None) -> None:
         if self._state is State.DONE:
             return
@@ -297,4 +304,5 @@ class Bridge:
                 bytes_in=self._up.bytes,
                 bytes_out=self._down.bytes,
                 seconds=perf_counter() - self._started,
+                noted=self.noted,
             )

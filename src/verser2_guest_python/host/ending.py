@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from enum import IntEnum
 from time import perf_counter
 
@@ -17,6 +18,7 @@ from verser2_guest_python.errors import (
     VerserError,
 )
 from verser2_guest_python.host.answers import ERROR_STATUS, dismiss
+from verser2_guest_python.host.events import NOTHING
 from verser2_guest_python.host.leases import LeasePool
 from verser2_guest_python.host.services import ExchangeServices, staged
 from verser2_guest_python.host.upload import Upload
@@ -204,6 +206,11 @@ class Ending(ABC):
             self._downloader.cancel()
         self._services.closed()
 
+    @property
+    def noted(self) -> Mapping[str, str]:
+        """What those who watch have to say in the record."""
+        return NOTHING
+
     def _record(self, error: str | None) -> None:
         services = self._services
         if not services.records:
@@ -219,4 +226,5 @@ class Ending(ABC):
             queued_seconds=(self._sent if self._lease is not None else now) - self._started,
             seconds=now - self._started,
             first_byte_seconds=None if self._answered_at is None else self._answered_at - self._started,
+            noted=self.noted,
         )

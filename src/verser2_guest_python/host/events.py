@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from types import MappingProxyType
+from typing import Final, Generic, TypeVar
 
 _logger = logging.getLogger("verser2_guest_python.host")
 
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 EventValue = str | int | float | bool | None | list[str]
 
 
@@ -53,6 +55,8 @@ class RequestRecord:
     seconds: float
     first_byte_seconds: float | None = None
     """Until the head of the app's answer was there, waiting for a lease included; None without one."""
+    noted: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    """What observers have said of it (`ExchangeObserver.noted`): with traces `trace_id` and `span_id`."""
 
 
 T = TypeVar("T")

@@ -16,6 +16,7 @@ from verser2_guest_python.errors import (
     VerserError,
 )
 from verser2_guest_python.host.answers import ERROR_STATUS, HEAD_TOO_LARGE_STATUS
+from verser2_guest_python.host.events import NOTHING
 from verser2_guest_python.host.exchange import Exchange
 from verser2_guest_python.host.observed import ObservedExchange, start_of
 from verser2_guest_python.host.observing import ExchangeEnd
@@ -145,10 +146,16 @@ class Forwarder:
         services.answers.send_error(stream, staged(error, STAGE_QUEUED, request_id), status)
         if services.records or services.observation.observers:
             known = request if request is not None else BrokerRequest(request_id, "", "", None, "", "", {})
-            services.record(known, domain=known.route_domain, status=status, error=error.code)
             watch = services.observation.begin(start_of(known, known.route_domain))
             if watch is not None:
                 watch.ended(ExchangeEnd(status, error.code, 0, 0, error.message))
+            services.record(
+                known,
+                domain=known.route_domain,
+                status=status,
+                error=error.code,
+                noted=NOTHING if watch is None else watch.noted,
+            )
 
 
 def forwarded_headers(given: dict[str, str], domain: str) -> dict[str, str]:

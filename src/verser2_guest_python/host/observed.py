@@ -6,6 +6,7 @@ a tap can be set.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 
 from verser2_guest_python.errors import VerserError, VerserProtocolError
@@ -44,6 +45,10 @@ class ObservedExchange(Exchange):
         self._error_message = ""
         self._over = False
         self.upload_tap = watch.request_body
+
+    @property
+    def noted(self) -> Mapping[str, str]:
+        return self._watch.noted
 
     def lease_came(self, lease: Stream) -> None:
         self._watch.leased()
@@ -105,6 +110,10 @@ class ObservedBridge(Bridge):
         self._over = False
         self._up.tap = self._on_broker_message
         self._down.tap = self._on_guest_message
+
+    @property
+    def noted(self) -> Mapping[str, str]:
+        return self._watch.noted
 
     def start(self) -> None:
         self._watch.leased()

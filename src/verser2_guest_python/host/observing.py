@@ -60,7 +60,7 @@ class ExchangeObserver(Protocol):
     """Watches one request. All is called from the event loop as it happens, and must be quick.
 
     One that also has `told`, a mapping of header fields, has the Guest told these too, where they fit: the
-    context of a trace.
+    context of a trace. One that has `noted`, names and texts, has them in the request's record.
     """
 
     def leased(self) -> None:
@@ -143,10 +143,18 @@ class Watch:
     @property
     def told(self) -> dict[str, str]:
         """Header fields that the Guest is to be told beside those of the Broker."""
+        return self._said("told")
+
+    @property
+    def noted(self) -> dict[str, str]:
+        """What the record of the request is to say beside what the Host knows."""
+        return self._said("noted")
+
+    def _said(self, name: str) -> dict[str, str]:
         fields: dict[str, str] = {}
         for observer in self._observers:
             try:
-                fields.update(getattr(observer, "told", {}))
+                fields.update(getattr(observer, name, {}))
             except Exception:
                 _logger.exception("An observer of the Host failed")
                 self._drop(observer)

@@ -6,11 +6,12 @@ Apart from the exchange because there is one of these, and there are thousands o
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from verser2_guest_python.errors import VerserError
 from verser2_guest_python.host.answers import Answers
-from verser2_guest_python.host.events import Listeners, RequestRecord
+from verser2_guest_python.host.events import NOTHING, Listeners, RequestRecord
 from verser2_guest_python.host.limits import HostLimits
 from verser2_guest_python.host.observing import Observation
 from verser2_guest_python.host.tasks import Tasks
@@ -100,6 +101,7 @@ class ExchangeServices:
         queued_seconds: float = 0.0,
         seconds: float = 0.0,
         first_byte_seconds: float | None = None,
+        noted: Mapping[str, str] = NOTHING,
     ) -> None:
         """Tells whoever wants to know that a request is over."""
         self.records.tell(
@@ -117,6 +119,7 @@ class ExchangeServices:
                 queued_seconds=queued_seconds,
                 seconds=seconds,
                 first_byte_seconds=first_byte_seconds,
+                noted=noted,
             )
         )
 

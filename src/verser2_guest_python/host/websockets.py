@@ -9,6 +9,7 @@ from __future__ import annotations
 from verser2_guest_python.errors import VerserError, VerserWebSocketError
 from verser2_guest_python.host.answers import ERROR_STATUS
 from verser2_guest_python.host.bridge import Bridge
+from verser2_guest_python.host.events import NOTHING
 from verser2_guest_python.host.forwarding import Forwarder, forwarded_headers
 from verser2_guest_python.host.observed import ObservedBridge, start_of
 from verser2_guest_python.host.observing import ExchangeEnd
@@ -57,11 +58,14 @@ class WebSocketForwarder:
         except VerserError as error:
             services = self._services
             services.answers.send_error(stream, staged(error, STAGE_QUEUED, request_id))
-            if services.records:
-                services.record(known, domain=known.route_domain, status=ERROR_STATUS, error=error.code)
             watch = services.observation.begin(start_of(known, known.route_domain, websocket=True))
             if watch is not None:
                 watch.ended(ExchangeEnd(ERROR_STATUS, error.code, 0, 0, error.message))
+            if services.records:
+                noted = NOTHING if watch is None else watch.noted
+                services.record(
+                    known, domain=known.route_domain, status=ERROR_STATUS, error=error.code, noted=noted
+                )
             return
         headers = asked.headers
         watch = None

@@ -19,6 +19,7 @@ from verser2_guest_python.integrations.otel.common import (
     SWITCHING_PROTOCOLS,
     Attributes,
     http_attributes,
+    ids_of,
     kind_of,
     parent_in,
     path_of,
@@ -37,7 +38,8 @@ def traced_app(app: ASGIApp, *, tracer_provider: TracerProvider | None = None) -
     """The same app, with a server span for each request and WebSocket; it ends when the app call does.
 
     The context of the caller is its parent, and current while the app runs: spans and baggage of the app
-    belong to it. Without `tracer_provider` the global one counts.
+    belong to it. Without `tracer_provider` the global one counts. In a Guest `trace_id` and `span_id` are in
+    `scope["extensions"]["verser"]` too, for its log.
 
     Example:
         app = traced_app(app)
@@ -61,6 +63,7 @@ class _TracedApp:
             with self._tracer.start_as_current_span(
                 name, kind=SpanKind.SERVER, attributes=attributes
             ) as span:
+                scope.get("extensions", {}).get("verser", {}).update(ids_of(span))
                 call = _Call(span, receive, send)
                 try:
                     await self._app(scope, call.receive, call.send)

@@ -34,6 +34,22 @@ def tracer_of(provider: TracerProvider | None) -> Tracer:
     return trace.get_tracer(_LIBRARY, tracer_provider=provider)
 
 
+def ids_of(span: Span) -> dict[str, str]:
+    """`trace_id` and `span_id` in hex, as W3C Trace Context writes them; nothing of a span that is none."""
+    found = span.get_span_context()
+    if not found.is_valid:
+        return {}
+    return {
+        "trace_id": trace.format_trace_id(found.trace_id),
+        "span_id": trace.format_span_id(found.span_id),
+    }
+
+
+def current_ids() -> dict[str, str]:
+    """The same of the span that this code runs in."""
+    return ids_of(trace.get_current_span())
+
+
 def parent_in(headers: Mapping[str, str]) -> context.Context:
     """The context that a caller has written into these headers, and no other."""
     return propagate.extract(headers)

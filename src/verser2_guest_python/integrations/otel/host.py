@@ -20,6 +20,7 @@ from verser2_guest_python.integrations.otel.common import (
     CANCELLED,
     RESPONSE_STARTED,
     http_attributes,
+    ids_of,
     parent_in,
     path_of,
     set_error,
@@ -68,15 +69,16 @@ class _TracedExchange:
         attributes["verser.route_domain"] = start.domain or ""
         self._began = time_ns()
         parent = parent_in(start.headers)
-        self._span = tracer.start_span(
+        self._span = span = tracer.start_span(
             name,
             context=parent,
             kind=SpanKind.INTERNAL,
             attributes=attributes,
             start_time=self._began,
         )
+        self.noted = ids_of(span)
         told: dict[str, str] = {}
-        propagate.inject(told, trace.set_span_in_context(self._span, parent))
+        propagate.inject(told, trace.set_span_in_context(span, parent))
         self.told = {name: value for name, value in told.items() if start.headers.get(name) != value}
         self._tracer = tracer
         self._target = start.path

@@ -64,7 +64,7 @@ def run_gateway(settings: Settings) -> int:
         parse_host_url(url)
     maps = parse_maps(settings.gateway.map)
     check_credentials(settings.tls)
-    logs = set_up_logs(settings.log)
+    logs = set_up_logs(settings.log, traced=settings.otel)
     try:
         return run_in_loop(_Running(settings, logs).run(maps))
     finally:

@@ -46,7 +46,7 @@ def run_guest(settings: Settings, worker: Worker | None = None) -> int:
     Raises `VerserError` for what failed before the first line of the log, or while the log goes to a
     terminal: there a sentence is worth more than a line. A worker tells its supervisor instead.
     """
-    logs = set_up_logs(settings.log, worker=worker.peer_id if worker else "")
+    logs = set_up_logs(settings.log, worker=worker.peer_id if worker else "", traced=settings.otel)
     try:
         return run_in_loop(_run(settings, logs, worker))
     except VerserError as error:

@@ -52,7 +52,7 @@ def run_host(given: Mapping[str, Any]) -> int:
     """
     settings, policy = _read(given)
     host = make_host(settings, policy)
-    logs = set_up_logs(settings.log)
+    logs = set_up_logs(settings.log, traced=settings.otel)
     try:
         return run_in_loop(_run(host, given, settings, policy, logs))
     finally:

@@ -153,7 +153,7 @@ def run_dev_child(settings: Settings, worker: Worker) -> int:
     if settings.otel:
         warm_up_tracing()
     place = orders.wait_to_load()
-    set_up_logs(settings.log)
+    set_up_logs(settings.log, traced=settings.otel)
     try:
         return run_in_loop(_run(settings, worker, orders, place))
     except AppLoadError as error:

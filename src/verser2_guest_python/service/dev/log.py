@@ -28,6 +28,7 @@ class DevLog:
 
     def __init__(self, logs: Logs, settings: LogSettings) -> None:
         self._events = logs.events
+        self._trace_ids = logs.trace_ids
         self._access: AccessLog | None = None
         if settings.access_log:
             self._access = logs.access(GUEST_ID, query=True)
@@ -57,6 +58,7 @@ class DevLog:
             bytes_in=record.bytes_in,
             bytes_out=record.bytes_out,
             reason=record.error or "",
+            **record.noted,
         )
 
     def gateway(self, record: GatewayRecord) -> None:
@@ -73,4 +75,5 @@ class DevLog:
             bytes_in=record.bytes_in,
             bytes_out=record.bytes_out,
             reason=record.reason,
+            **self._trace_ids(),
         )

@@ -117,7 +117,7 @@ class _Dev:
         self.source: SourceFilter | None = None
         if can_reload and "reload" not in missing:
             self.source = watched_source(settings)
-        self._logs: Logs = set_up_logs(settings.log)
+        self._logs: Logs = set_up_logs(settings.log, traced=settings.otel)
         self._tracing = tracing
         self._stop = asyncio.Event()
 

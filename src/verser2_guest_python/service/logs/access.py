@@ -89,8 +89,8 @@ class AccessLog:
         self._who = who
         self._logger = logger
         self._guest_id = guest_id
-        self._json = f'"level":"info","event":"request","guest_id":{_quoted(guest_id)},"session_id":'
-        self._logfmt = f"level=info event=request guest_id={logfmt_value(guest_id)} session_id="
+        self._json = f'"level":"info","event":"request","guest_id":{_quoted(guest_id)}'
+        self._logfmt = f"level=info event=request guest_id={logfmt_value(guest_id)}"
         self._emit = {"json": self._write_json, "logfmt": self._write_logfmt, "console": self._write_console}[
             form
         ]
@@ -110,8 +110,13 @@ class AccessLog:
         bytes_out: int,
         reason: str = "",
         session_id: str = "",
+        trace_id: str = "",
+        span_id: str = "",
     ) -> None:
-        """`status` is None when no answer went out; `reason` says why a request did not end well."""
+        """`status` is None when no answer went out; `reason` says why a request did not end well.
+
+        Of session and trace nothing is written where there is none.
+        """
         shown = self._rules.path_of(path, status, reason)
         if shown is not None:
             self._emit(
@@ -125,6 +130,8 @@ class AccessLog:
                 bytes_in,
                 bytes_out,
                 reason,
+                trace_id,
+                span_id,
             )
 
     def _write_json(
@@ -139,14 +146,18 @@ class AccessLog:
         bytes_in: int,
         bytes_out: int,
         reason: str,
+        trace_id: str,
+        span_id: str,
     ) -> None:
         self._sink.write(
-            f'{{"time":"{self._clock.stamp()}",{self._json}{_quoted(session_id)},'
+            f'{{"time":"{self._clock.stamp()}",{self._json}'
+            f"{f',{_SESSION}{_quoted(session_id)}' if session_id else ''},"
             f'"request_id":{_quoted(request_id)},"source_id":{_quoted(source_id)},'
             f'"method":{_quoted(method)},"path":{_quoted(path)},'
             f'"status":{"null" if status is None else status},"duration_ms":{duration_ms:.3f},'
             f'"bytes_in":{bytes_in},"bytes_out":{bytes_out}'
-            f"{f',{_REASON}{_quoted(reason)}' if reason else ''}}}"
+            f"{f',{_REASON}{_quoted(reason)}' if reason else ''}"
+            f"{_TRACE_JSON % (trace_id, span_id) if trace_id else ''}}}"
         )
 
     def _write_logfmt(
@@ -161,14 +172,18 @@ class AccessLog:
         bytes_in: int,
         bytes_out: int,
         reason: str,
+        trace_id: str,
+        span_id: str,
     ) -> None:
         self._sink.write(
-            f"time={self._clock.stamp()} {self._logfmt}{logfmt_value(session_id)} "
+            f"time={self._clock.stamp()} {self._logfmt}"
+            f"{f' session_id={logfmt_value(session_id)}' if session_id else ''} "
             f"request_id={logfmt_value(request_id)} source_id={logfmt_value(source_id)} "
             f"method={logfmt_value(method)} path={logfmt_value(path)} "
             f"status={'null' if status is None else status} duration_ms={duration_ms:.3f} "
             f"bytes_in={bytes_in} bytes_out={bytes_out}"
             f"{f' reason={logfmt_value(reason)}' if reason else ''}"
+            f"{f' trace_id={trace_id} span_id={span_id}' if trace_id else ''}"
         )
 
     def _write_console(
@@ -183,6 +198,8 @@ class AccessLog:
         _bytes_in: int,
         bytes_out: int,
         reason: str,
+        trace_id: str,
+        _span_id: str,
     ) -> None:
         paint = self._paint
         code = "---" if status is None else str(status)
@@ -196,7 +213,8 @@ class AccessLog:
             f"{paint(code, *status_colours(status))} {paint(f'{safe(method)} '.ljust(_METHOD_WIDTH), BOLD)}"
         )
         why = f"  {paint(safe(reason), RED)}" if reason else ""
-        self._sink.write(f"{head} {what}{safe(path).ljust(_PATH_WIDTH)} {paint(tail, DIM)}{why}")
+        trace = shown_trace(paint, trace_id)
+        self._sink.write(f"{head} {what}{safe(path).ljust(_PATH_WIDTH)} {paint(tail, DIM)}{why}{trace}")
 
     def _write_record(
         self,
@@ -210,13 +228,14 @@ class AccessLog:
         bytes_in: int,
         bytes_out: int,
         reason: str,
+        trace_id: str,
+        span_id: str,
     ) -> None:
         assert self._logger is not None  # noqa: S101 - the constructor chose this one for it
         if not self._logger.isEnabledFor(logging.INFO):
             return
         fields: dict[str, Any] = {
             "guest_id": self._guest_id,
-            "session_id": session_id,
             "request_id": request_id,
             "source_id": source_id,
             "method": method,
@@ -226,8 +245,12 @@ class AccessLog:
             "bytes_in": bytes_in,
             "bytes_out": bytes_out,
         }
+        if session_id:
+            fields["session_id"] = session_id
         if reason:
             fields["reason"] = reason
+        if trace_id:
+            fields |= {"trace_id": trace_id, "span_id": span_id}
         log_request(self._logger, fields)
 
 
@@ -239,7 +262,14 @@ def log_request(logger: logging.Logger, fields: dict[str, Any]) -> None:
     logger.info("%s", f"{message} {safe(reason)}" if reason else message, extra=fields)
 
 
+def shown_trace(paint: Paint, trace_id: str) -> str:
+    """A trace at the end of a line for eyes; nothing where there is none."""
+    return f"  {paint(f'trace_id={trace_id}', DIM)}" if trace_id else ""
+
+
 _REASON: Final = '"reason":'
+_SESSION: Final = '"session_id":'
+_TRACE_JSON: Final = ',"trace_id":"%s","span_id":"%s"'
 
 
 def status_colours(status: int | None) -> tuple[str, ...]:

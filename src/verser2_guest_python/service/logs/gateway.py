@@ -6,13 +6,15 @@ never came to an app.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, Final
 
 from verser2_guest_python.integrations.gateway import GatewayRecord
-from verser2_guest_python.service.logs.access import log_request, status_colours
+from verser2_guest_python.service.logs.access import log_request, shown_trace, status_colours
 from verser2_guest_python.service.logs.line import BLUE, BOLD, DIM, LEVEL_WIDTH, RED, line_start, logfmt_line
 from verser2_guest_python.service.logs.setup import Logs
+from verser2_guest_python.service.logs.trace import TRACE_ID
 from verser2_guest_python.service.output.text import duration, safe, size
 
 _METHOD_WIDTH: Final = 7
@@ -34,18 +36,23 @@ class GatewayAccessLog:
         if path is None:
             return
         path = path[:_MAX_PATH_CHARS]
+        trace = self._logs.trace_ids()  # the gateway's span is open: what is told here belongs to it
         if self._logger is not None:
-            log_request(self._logger, _fields(record, path))
+            log_request(self._logger, _fields(record, path, trace))
             return
         stamp = self._logs.clock.stamp()
         if self._logs.form == "logfmt":
-            self._logs.sink.write(logfmt_line(stamp, "info", _event(record), _fields(record, path), ""))
+            self._logs.sink.write(
+                logfmt_line(stamp, "info", _event(record), _fields(record, path, trace), "")
+            )
             return
         self._logs.sink.write(
-            _json(record, path, stamp) if self._logs.is_json else self._console(record, path, stamp)
+            _json(record, path, stamp, trace)
+            if self._logs.is_json
+            else self._console(record, path, stamp, trace)
         )
 
-    def _console(self, record: GatewayRecord, path: str, stamp: str) -> str:
+    def _console(self, record: GatewayRecord, path: str, stamp: str, trace: Mapping[str, str]) -> str:
         paint = self._logs.paint
         method = "WS" if record.websocket else record.method
         head = f"{line_start(paint, stamp, '')} {paint('request'.ljust(LEVEL_WIDTH), BLUE)}"
@@ -59,15 +66,17 @@ class GatewayAccessLog:
             f"{duration(record.duration_ms):>8} {size(record.bytes_out):>9}  "
             f"{safe(record.client)} {safe(record.request_id or record.target_id)}{closed}{waited}"
         )
+        traced = shown_trace(paint, trace.get(TRACE_ID, ""))
         why = f"  {paint(safe(record.reason), RED)}" if record.reason else ""
-        return f"{head} {what}{target} {paint(tail, DIM)}{why}"
+        return f"{head} {what}{target} {paint(tail, DIM)}{why}{traced}"
 
 
-def _json(record: GatewayRecord, path: str, stamp: str) -> str:
+def _json(record: GatewayRecord, path: str, stamp: str, trace: Mapping[str, str]) -> str:
     first = "null" if record.first_byte_ms is None else f"{record.first_byte_ms:.3f}"
     waited = "" if record.lease_wait_ms is None else f'"lease_wait_ms":{record.lease_wait_ms:.3f},'
     closed = "" if record.close_code is None else f',"close_code":{record.close_code}'
     reason = f',"reason":{_quoted(record.reason)}' if record.reason else ""
+    traced = "".join(f",{_quoted(name)}:{_quoted(value)}" for name, value in trace.items())
     return (
         f'{{"time":"{stamp}","level":"info","event":"{_event(record)}",'
         f'"client":{_quoted(record.client)},"method":{_quoted(record.method)},'
@@ -75,7 +84,7 @@ def _json(record: GatewayRecord, path: str, stamp: str) -> str:
         f'"duration_ms":{record.duration_ms:.3f},"first_byte_ms":{first},'
         f'{waited}"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out},'
         f'"domain":{_quoted(record.domain)},"target_id":{_quoted(record.target_id)},'
-        f'"request_id":{_quoted(record.request_id)}{closed}{reason}}}'
+        f'"request_id":{_quoted(record.request_id)}{closed}{reason}{traced}}}'
     )
 
 
@@ -83,7 +92,7 @@ def _event(record: GatewayRecord) -> str:
     return "websocket" if record.websocket else "request"
 
 
-def _fields(record: GatewayRecord, path: str) -> dict[str, Any]:
+def _fields(record: GatewayRecord, path: str, trace: Mapping[str, str]) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "client": record.client,
         "method": record.method,
@@ -104,4 +113,4 @@ def _fields(record: GatewayRecord, path: str) -> dict[str, Any]:
         fields["close_code"] = record.close_code
     if record.reason:
         fields["reason"] = record.reason
-    return fields
+    return fields | dict(trace)

@@ -111,4 +111,6 @@ def _write(access: AccessLog, event: GuestEvent) -> None:
         bytes_out=int(fields["bytes_out"] or 0),
         reason=str(fields["reason"] or ""),
         session_id=str(fields.get("session_id") or ""),
+        trace_id=str(fields.get("trace_id") or ""),
+        span_id=str(fields.get("span_id") or ""),
     )

@@ -10,9 +10,10 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final
 
 from verser2_guest_python.host.events import RequestRecord
-from verser2_guest_python.service.logs.access import log_request, status_colours
+from verser2_guest_python.service.logs.access import log_request, shown_trace, status_colours
 from verser2_guest_python.service.logs.line import BLUE, BOLD, DIM, LEVEL_WIDTH, RED, line_start, logfmt_line
 from verser2_guest_python.service.logs.setup import Logs
+from verser2_guest_python.service.logs.trace import TRACE_ID
 from verser2_guest_python.service.output.text import duration, safe, size
 
 _METHOD_WIDTH: Final = 10  # WEBSOCKET, and a blank
@@ -51,12 +52,14 @@ class HostAccessLog:
             }
             if record.error:
                 fields["reason"] = record.error
+            fields |= record.noted
             if self._logger is not None:
                 log_request(self._logger, fields)
             else:
                 self._logs.sink.write(logfmt_line(stamp, "info", "request", fields, ""))
             return
         if self._logs.is_json:
+            noted = "".join(f",{_quoted(name)}:{_quoted(value)}" for name, value in record.noted.items())
             domain = "null" if record.domain is None else _quoted(record.domain)
             error = f',"reason":{_quoted(record.error)}' if record.error else ""
             self._logs.sink.write(
@@ -65,7 +68,7 @@ class HostAccessLog:
                 f'"domain":{domain},"method":{_quoted(record.method)},"path":{_quoted(path)},'
                 f'"status":{"null" if record.status is None else record.status},'
                 f'"duration_ms":{duration_ms:.3f},"lease_wait_ms":{wait_ms:.3f},'
-                f'"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out}{error}}}'
+                f'"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out}{error}{noted}}}'
             )
             return
         paint = self._logs.paint
@@ -79,5 +82,6 @@ class HostAccessLog:
         method = paint(safe(record.method).ljust(_METHOD_WIDTH), BOLD)
         what = f"{paint(code, *status_colours(record.status))} {method}"
         where = safe(f"{record.domain or ''}{path}").ljust(_TARGET_WIDTH)
+        trace = shown_trace(paint, record.noted.get(TRACE_ID, ""))
         why = f"  {paint(safe(record.error), RED)}" if record.error else ""
-        self._logs.sink.write(f"{head} {what}{where} {paint(tail, DIM)}{why}")
+        self._logs.sink.write(f"{head} {what}{where} {paint(tail, DIM)}{why}{trace}")

@@ -37,6 +37,7 @@ from verser2_guest_python.service.logs.line import (
     wants_colour,
 )
 from verser2_guest_python.service.logs.sink import LAST_WORDS_SECONDS, LineSink, QueuedSink
+from verser2_guest_python.service.logs.trace import CurrentIds, current_ids, event_processor, follow, no_ids
 from verser2_guest_python.service.output.masking import masked_field, masked_text
 from verser2_guest_python.service.output.text import safe
 from verser2_guest_python.service.settings.model import LogSettings
@@ -59,6 +60,7 @@ class Logs:
     form: Form
     settings: LogSettings
     worker: str = ""
+    trace_ids: CurrentIds = no_ids
 
     @property
     def is_json(self) -> bool:
@@ -99,12 +101,15 @@ class Logs:
         self.sink.flush(LAST_WORDS_SECONDS)
 
 
-def set_up_logs(settings: LogSettings, *, stream: TextIO | None = None, worker: str = "") -> Logs:
+def set_up_logs(
+    settings: LogSettings, *, stream: TextIO | None = None, worker: str = "", traced: bool = False
+) -> Logs:
     """Sends events, the app's `logging` and warnings to `stream` (stderr), as `settings` ask for.
 
-    `worker` is the id of one Guest of several that write to the same place: every line carries it. With
-    `settings.config` all of it goes where that file says. Call it once a process. Raises
-    `VerserConfigurationError` for such a file that cannot be used.
+    `worker` is the id of one Guest of several that write to the same place: every line carries it. In a
+    process that is `traced` lines say which span they were written in. With `settings.config` all of it goes
+    where that file says. Call it once a process. Raises `VerserConfigurationError` for such a file that
+    cannot be used.
     """
     clock = Clock()
     is_terminal = LineSink(stream).is_terminal
@@ -117,9 +122,11 @@ def set_up_logs(settings: LogSettings, *, stream: TextIO | None = None, worker: 
     sink = _sink(stream, lambda count: renderer.line("warning", "log lines dropped", {"lines": count}, ""))
     renderer.sink = sink
 
+    ids = current_ids(traced=traced)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            *([event_processor(ids)] if traced else ()),
             _to_logger if settings.config else renderer.event,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -135,8 +142,9 @@ def set_up_logs(settings: LogSettings, *, stream: TextIO | None = None, worker: 
         root = logging.getLogger()
         root.handlers[:] = [_Handler(renderer)]
         root.setLevel(level)
+    follow(ids)
     events = cast("structlog.typing.FilteringBoundLogger", structlog.get_logger().bind())
-    return Logs(events, sink, clock, paint, form, settings, worker)
+    return Logs(events, sink, clock, paint, form, settings, worker, ids)
 
 
 class Formatter(logging.Formatter):
