@@ -12,8 +12,8 @@ from tests.service.test_serving_options import closed_port
 from tests.service.test_workers import workers
 from tests.support.collector import collector
 from verser2_guest_python.errors import VerserConfigurationError
-from verser2_guest_python.service.daemons import tracing
 from verser2_guest_python.service.dev.tracing import DevTracing
+from verser2_guest_python.service.process import tracing
 
 
 @pytest.mark.parametrize(

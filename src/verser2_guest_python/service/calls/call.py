@@ -17,6 +17,7 @@ from verser2_guest_python.service.calls.peer import Peer, tell_before, tell_conn
 from verser2_guest_python.service.calls.request import Call
 from verser2_guest_python.service.calls.run import run_until_signal
 from verser2_guest_python.service.calls.send import Patience, Sender, connect_patiently
+from verser2_guest_python.service.calls.spans import run_traced
 from verser2_guest_python.service.calls.trace import Trace
 
 if TYPE_CHECKING:
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
 
 
 def run_call(peer: Peer, call: Call, shown: Shown, notes: Notes) -> int:
-    """Makes the call and writes the answer; returns the exit code.
+    """Makes the call and writes the answer, in a trace if the peer wants it; returns the exit code.
 
     Raises `VerserError`, and `OutputError` where the answer cannot be written.
     """
     check_call(call)
-    return run_until_signal(lambda: _call(peer, call, shown, notes))
+    return run_traced(
+        peer, "request", notes, lambda peer: run_until_signal(lambda: _call(peer, call, shown, notes))
+    )
 
 
 async def _call(peer: Peer, call: Call, shown: Shown, notes: Notes) -> int:

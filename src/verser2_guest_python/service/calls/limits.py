@@ -6,7 +6,9 @@ must start fast.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from verser2_guest_python.errors import VerserConfigurationError, VerserUsageError
@@ -16,6 +18,9 @@ from verser2_guest_python.service.settings.sources import Sources
 
 _MAX_SECONDS: Final = 86_400.0
 _MAX_COUNT: Final = 1_000_000
+# As the settings' model has them
+_ON, _OFF = ("true", "1", "on", "yes", "y", "t"), ("false", "0", "off", "no", "n", "f")
+_SWITCHES: Final[Mapping[str, bool]] = MappingProxyType(dict.fromkeys(_ON, True) | dict.fromkeys(_OFF, False))
 _Number = TypeVar("_Number", int, float)
 
 
@@ -50,6 +55,17 @@ def seconds_of(sources: Sources, key: str) -> float | None:
     value = _number(found.value, float)
     if value is None or not 0 < value <= _MAX_SECONDS:
         raise _misfit(found, f"seconds, above 0 and at most {_MAX_SECONDS:g}")
+    return value
+
+
+def switch_of(sources: Sources, key: str) -> bool:
+    """A setting that is on or off; its default where nothing is said."""
+    found = sources.find(key)
+    if found is None:
+        return bool(OPTIONS[key].default)
+    value = found.value if isinstance(found.value, bool) else _SWITCHES.get(str(found.value).lower())
+    if value is None:
+        raise _misfit(found, "true or false")
     return value
 
 

@@ -17,6 +17,7 @@ from verser2_guest_python.service.calls.notes import Notes
 from verser2_guest_python.service.calls.peer import Peer, connected
 from verser2_guest_python.service.calls.request import Call
 from verser2_guest_python.service.calls.run import run_until_signal
+from verser2_guest_python.service.calls.spans import run_below_parent
 from verser2_guest_python.service.output.body_output import Output
 from verser2_guest_python.service.output.progress import Progress
 from verser2_guest_python.service.output.text import safe, size
@@ -40,8 +41,9 @@ def run_load(peer: Peer, call: Call, notes: Notes, count: int, concurrency: int,
     if call.body is not None and not call.body.replayable:
         raise VerserUsageError("A load run needs a body that can be read again: give a file.")
     check_call(call)
-    return run_until_signal(
-        lambda: _Load(call, count, min(count, concurrency), fail=fail).run(peer, notes), fast_loop=True
+    load = _Load(call, count, min(count, concurrency), fail=fail)
+    return run_below_parent(
+        peer, notes, lambda peer: run_until_signal(lambda: load.run(peer, notes), fast_loop=True)
     )
 
 

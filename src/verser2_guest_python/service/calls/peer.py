@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Final
 from verser2_guest_python.errors import VerserUsageError
 from verser2_guest_python.peer import DEFAULT_CONNECT_TIMEOUT_SECONDS
 from verser2_guest_python.peer.common_name import common_name, common_name_in
-from verser2_guest_python.service.calls.limits import seconds_of
+from verser2_guest_python.service.calls.limits import seconds_of, switch_of
 from verser2_guest_python.service.calls.notes import Notes
 from verser2_guest_python.service.settings.environment import Found, split_list
+from verser2_guest_python.service.settings.options import OTEL_KEY
 from verser2_guest_python.service.settings.sources import Sources
 from verser2_guest_python.wire.registration import is_peer_id
 
@@ -47,12 +48,15 @@ class Peer:
     registration_token: str | None = field(default=None, repr=False)
     route_wait: float | None = None
     """How long a route is waited for unless the caller says otherwise: `dev` takes it away for a reload."""
+    otel: bool = False
+    """Whether calls are to be part of a trace: `spans.py` sees to that, and then sets `traced`."""
+    traced: bool = False
 
     def broker(self, *, reconnect: bool) -> VerserBroker:
         """A Broker that is not connected yet."""
         from verser2_guest_python.broker.broker import create_verser_broker
 
-        return create_verser_broker(
+        broker = create_verser_broker(
             host_url=self.host_urls,
             broker_id=self.broker_id,
             connect_timeout=self.connect_timeout,
@@ -66,6 +70,11 @@ class Peer:
             registration_token=self.registration_token,
             reconnect=reconnect,
         )
+        if self.traced:
+            from verser2_guest_python.integrations.otel import trace_broker
+
+            trace_broker(broker)
+        return broker
 
 
 @asynccontextmanager
@@ -129,6 +138,8 @@ def resolve_peer(sources: Sources, domain: str | None = None) -> Peer:
         proxy=proxy,
         registration_token=value("registration_token") or None,
         route_wait=route_wait,
+        otel=switch_of(sources, OTEL_KEY),
+        traced=False,
         **files,
     )
 

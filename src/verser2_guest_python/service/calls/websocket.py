@@ -30,6 +30,7 @@ from verser2_guest_python.service.calls.notes import Notes
 from verser2_guest_python.service.calls.peer import Peer, connected
 from verser2_guest_python.service.calls.request import Call
 from verser2_guest_python.service.calls.run import run_until_signal
+from verser2_guest_python.service.calls.spans import run_traced
 from verser2_guest_python.service.output.body_output import Output
 from verser2_guest_python.service.output.colour import Palette, wants_colour
 from verser2_guest_python.service.output.text import duration, safe
@@ -63,7 +64,7 @@ def run_websocket(peer: Peer, call: Call, talk: Talk, notes: Notes) -> int:
     from verser2_guest_python.broker.target import WEBSOCKET_SCHEMES, parse_target
 
     parse_target(call.url, call.route_domain, WEBSOCKET_SCHEMES)
-    return run_until_signal(lambda: _run(peer, call, talk, notes))
+    return run_traced(peer, "ws", notes, lambda peer: run_until_signal(lambda: _run(peer, call, talk, notes)))
 
 
 async def _run(peer: Peer, call: Call, talk: Talk, notes: Notes) -> int:

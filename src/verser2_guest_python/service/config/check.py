@@ -18,7 +18,7 @@ from verser2_guest_python.service.config.roles import (
     check_surroundings,
 )
 from verser2_guest_python.service.daemons.checks import check_credentials, missing_app
-from verser2_guest_python.service.daemons.tracing import check_tracing
+from verser2_guest_python.service.process.tracing import check_tracing
 from verser2_guest_python.service.settings.model import (
     Settings,
     TlsSettings,

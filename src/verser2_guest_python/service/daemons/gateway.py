@@ -31,7 +31,6 @@ from verser2_guest_python.service.calls.peer import made_up_id
 from verser2_guest_python.service.certificates.expiry import CertificateExpiry
 from verser2_guest_python.service.certificates.watch import CertificateWatch, files_of, watched_certificates
 from verser2_guest_python.service.daemons.checks import check_credentials, warn_of_credentials
-from verser2_guest_python.service.daemons.tracing import set_up_tracing
 from verser2_guest_python.service.gateway_server.server import GatewayServer, check_extra
 from verser2_guest_python.service.gateway_server.tls import PublicTls
 from verser2_guest_python.service.health.checks import answering
@@ -44,6 +43,7 @@ from verser2_guest_python.service.process.exit_codes import ExitCode, exit_code
 from verser2_guest_python.service.process.hang_up import HangUp
 from verser2_guest_python.service.process.signals import StopSignals
 from verser2_guest_python.service.process.systemd import Notifier, counted
+from verser2_guest_python.service.process.tracing import set_up_tracing
 from verser2_guest_python.service.settings.model import GatewaySettings, Settings, TlsSettings, missing, plain
 
 OnDone: TypeAlias = Callable[[GatewayRecord], None]

@@ -23,7 +23,6 @@ from verser2_guest_python.service.certificates.expiry import CertificateExpiry
 from verser2_guest_python.service.certificates.watch import watched_certificates
 from verser2_guest_python.service.daemons.checks import warn_of_credentials, warn_of_variables
 from verser2_guest_python.service.daemons.guest_notes import GuestNotes
-from verser2_guest_python.service.daemons.tracing import set_up_tracing
 from verser2_guest_python.service.health.checks import answering
 from verser2_guest_python.service.health.guest import DISTRIBUTION, GuestHealth
 from verser2_guest_python.service.logs.guest import GuestLog, watch
@@ -34,6 +33,7 @@ from verser2_guest_python.service.process.request_limit import RequestLimit
 from verser2_guest_python.service.process.serving import Serving
 from verser2_guest_python.service.process.signals import STOP_SIGNALS
 from verser2_guest_python.service.process.systemd import Notifier
+from verser2_guest_python.service.process.tracing import set_up_tracing
 from verser2_guest_python.service.settings.model import Settings, WorkerSettings, plain
 
 if TYPE_CHECKING:

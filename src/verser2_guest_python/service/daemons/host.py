@@ -23,7 +23,6 @@ from verser2_guest_python.host.policy_entries import read_policy
 from verser2_guest_python.http2.credentials import credentials_warnings
 from verser2_guest_python.service.certificates.expiry import CertificateExpiry
 from verser2_guest_python.service.certificates.watch import CertificateWatch, files_of, watched_certificates
-from verser2_guest_python.service.daemons.tracing import set_up_tracing
 from verser2_guest_python.service.health.checks import answering
 from verser2_guest_python.service.health.host import HostHealth, HostState
 from verser2_guest_python.service.logs.host import HostLog
@@ -36,6 +35,7 @@ from verser2_guest_python.service.process.exit_codes import ExitCode
 from verser2_guest_python.service.process.hang_up import HangUp
 from verser2_guest_python.service.process.signals import StopSignals
 from verser2_guest_python.service.process.systemd import Notifier, counted
+from verser2_guest_python.service.process.tracing import set_up_tracing
 from verser2_guest_python.service.settings.model import HostSettings, Settings, plain, settings_from
 from verser2_guest_python.service.settings.options import OPTIONS
 from verser2_guest_python.service.settings.sources import Sources

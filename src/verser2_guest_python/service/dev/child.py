@@ -32,13 +32,13 @@ from verser2_guest_python.asgi.lifespan import LifespanStartupFailed
 from verser2_guest_python.asgi.loading import AppLoadError, load_app
 from verser2_guest_python.errors import VerserError
 from verser2_guest_python.guest.guest import VerserGuest
-from verser2_guest_python.service.daemons.tracing import warm_up_tracing
 from verser2_guest_python.service.dev.stack import dev_guest
 from verser2_guest_python.service.dev.tracing import DevTracing
 from verser2_guest_python.service.logs.setup import set_up_logs
 from verser2_guest_python.service.process.event_loop import run_in_loop
 from verser2_guest_python.service.process.exit_codes import ExitCode, exit_code
 from verser2_guest_python.service.process.serving import Serving
+from verser2_guest_python.service.process.tracing import warm_up_tracing
 from verser2_guest_python.service.process.worker import Worker
 from verser2_guest_python.service.settings.model import Settings
 

@@ -12,7 +12,7 @@ from typing import Final
 from verser2_guest_python.asgi.types import ASGIApp
 from verser2_guest_python.broker.broker import VerserBroker
 from verser2_guest_python.host.host import VerserHost
-from verser2_guest_python.service.daemons.tracing import check_tracing, set_up_tracing
+from verser2_guest_python.service.process.tracing import check_tracing, set_up_tracing
 
 SERVICE_NAME: Final = "verser2-dev"
 """The process of Host and gateway; an app is called by its domain."""
@@ -27,7 +27,7 @@ class DevTracing:
         if wanted:
             check_tracing()
         self._wanted = wanted
-        self._end: Callable[[], None] | None = None
+        self._end: Callable[[], bool] | None = None
 
     def start(self, service_name: str) -> None:
         """Sends spans from now on; an app that configures that itself has been imported by now."""

@@ -134,9 +134,9 @@ HOST_KEYS: Final = (
     *SOURCE_KEYS,
 )
 ASK_HEALTH_KEYS: Final = (*HEALTH_KEYS, *SOURCE_KEYS)
-CALL_KEYS: Final = tuple(option.key for option in BROKER_OPTIONS)
-"""How a request through a Broker is limited."""
-OPENING_KEYS: Final = ("broker.wait", "broker.timeout", "broker.lease_timeout")
+CALL_KEYS: Final = (*(option.key for option in BROKER_OPTIONS), OTEL_KEY)
+"""How a request through a Broker is limited, and whether it is traced."""
+OPENING_KEYS: Final = ("broker.wait", "broker.timeout", "broker.lease_timeout", OTEL_KEY)
 """The same for a WebSocket."""
 BROKER_KEYS: Final = (
     "host_url",

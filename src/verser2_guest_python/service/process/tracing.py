@@ -43,12 +43,13 @@ def warm_up_tracing() -> None:
 
 def set_up_tracing(
     service_name: str, *, flush_seconds: float = FLUSH_SECONDS, delay_seconds: float | None = None
-) -> Callable[[], None]:
+) -> Callable[[], bool]:
     """Sends spans by OTLP, unless somebody has configured OpenTelemetry already; returns what ends that.
 
-    `service_name` is what the service is called where OpenTelemetry's variables do not say. At the end the
-    last spans get `flush_seconds` to leave; before that they do so every `delay_seconds`, None for
-    OpenTelemetry's own default of 5. Raises `VerserConfigurationError` without the extra `otel`.
+    That tells whether it could be done in time. `service_name` is what the service is called where
+    OpenTelemetry's variables do not say. At the end the last spans get `flush_seconds` to leave; before that
+    they do so every `delay_seconds`, None for OpenTelemetry's own default of 5. Raises
+    `VerserConfigurationError` without the extra `otel`.
     """
     check_tracing()
     from opentelemetry import trace
@@ -68,14 +69,16 @@ def set_up_tracing(
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=delay))
     trace.set_tracer_provider(provider)
 
-    def shut_down() -> None:
+    def shut_down() -> bool:
         # In a thread that may be left behind: a collector that is away must not hold up the end
         thread = threading.Thread(target=provider.shutdown, name="otel: the last spans", daemon=True)
         thread.start()
         thread.join(flush_seconds)
+        return not thread.is_alive()
 
     return shut_down
 
 
-def _nothing() -> None:
+def _nothing() -> bool:
     """Whoever has configured it ends it."""
+    return True
