@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from verser2_guest_python import errors
+from verser2_guest_python import LifespanStartupFailed, errors
 from verser2_guest_python.errors import (
     WIRE_CODES,
     CertificateVerificationError,
@@ -27,6 +27,7 @@ from verser2_guest_python.errors import (
     VerserWebSocketError,
     error_for,
 )
+from verser2_guest_python.integrations.client_errors import ClientTimeout
 
 # protocol.md §8
 CODES = [
@@ -166,6 +167,14 @@ def test_an_error_survives_pickle_and_copy(error: VerserError) -> None:
         assert type(again) is type(error)
         assert again.args == error.args
         assert vars(again) == vars(error)
+
+
+def test_one_that_is_made_from_something_else_survives_too() -> None:
+    error = LifespanStartupFailed("The app did not start.", app_message="no database")
+    restored = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert (restored.message, restored.app_message) == (error.message, "no database")
+    late = pickle.loads(pickle.dumps(ClientTimeout("Too late.", "read")))  # noqa: S301 - our own
+    assert (late.code, late.phase) == ("timeout", "read")
 
 
 def test_repr_shows_all() -> None:

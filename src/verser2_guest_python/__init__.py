@@ -29,7 +29,14 @@ if TYPE_CHECKING:
     from verser2_guest_python.broker.request import RequestHeaders, RequestOptions
     from verser2_guest_python.broker.response import VerserBrokerResponse, VerserStatusError
     from verser2_guest_python.broker.routes import BrokerRoute
-    from verser2_guest_python.broker.websocket import VerserBrokerWebSocket, WebSocketMessage
+    from verser2_guest_python.broker.websocket import (
+        VerserBrokerWebSocket,
+        WebSocketBinary,
+        WebSocketClose,
+        WebSocketMessage,
+        WebSocketPong,
+        WebSocketText,
+    )
     from verser2_guest_python.errors import (
         AuthorizationDeniedError,
         CertificateVerificationError,
@@ -141,7 +148,11 @@ __all__ = [
     "VerserTimeoutError",
     "VerserUsageError",
     "VerserWebSocketError",
+    "WebSocketBinary",
+    "WebSocketClose",
     "WebSocketMessage",
+    "WebSocketPong",
+    "WebSocketText",
     "__version__",
     "create_verser_broker",
     "create_verser_guest",
@@ -192,7 +203,11 @@ _MODULES: Final = MappingProxyType(
         "VerserGuest": "guest.verser_guest",
         "VerserHost": "host.host",
         "VerserStatusError": "broker.response",
+        "WebSocketBinary": "broker.websocket",
+        "WebSocketClose": "broker.websocket",
         "WebSocketMessage": "broker.websocket",
+        "WebSocketPong": "broker.websocket",
+        "WebSocketText": "broker.websocket",
         "create_verser_broker": "broker.broker",
         "create_verser_guest": "guest.guest",
         "create_verser_host": "host.host",

@@ -32,7 +32,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
-from typing import ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 ErrorContext: TypeAlias = dict[str, str | int | float | bool]
 """Facts about an error: identifiers, paths, limits. Never a secret."""
@@ -75,6 +75,16 @@ class VerserError(RuntimeError):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.message!r}, code={self.code!r}, context={self.context!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is, to another process, whatever its class is made from."""
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(error_class: type[VerserError], args: tuple[Any, ...], state: dict[str, Any]) -> VerserError:
+    error = error_class.__new__(error_class, *args)
+    vars(error).update(state)
+    return error
 
 
 class MissingGuestError(VerserError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import pickle
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -70,6 +71,16 @@ async def test_cookies_that_a_host_joined_are_split_again(certs: Certificates) -
             "d=4",
         ]
         assert response.cookies == {"a": "1", "b": "2", "c": "3", "d": "4"}
+
+
+async def test_a_status_error_goes_to_another_process_without_its_response(certs: Certificates) -> None:
+    async with answered(certs, 404) as response:
+        with pytest.raises(VerserStatusError) as caught:
+            response.raise_for_status()
+        restored = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own
+        assert (type(restored), str(restored)) == (VerserStatusError, str(caught.value))
+        assert (restored.code, restored.context) == ("http-status", caught.value.context)
+        assert not hasattr(restored, "response")
 
 
 @pytest.mark.parametrize("way", ["aiter_bytes", "aiter_lines"])

@@ -8,6 +8,7 @@ import collections.abc
 import dataclasses
 import inspect
 import sys
+import textwrap
 import typing
 from collections.abc import Iterator
 from enum import Enum
@@ -89,6 +90,22 @@ def test_all_that_is_named_is_public(name: str) -> None:
             if one not in PUBLIC | OTHERS and not is_pythons(one, known):
                 unknown.add(f"{where}: {one}")
     assert unknown == set(), "export them, and put them on the page: tests/docs/api.py"
+
+
+@pytest.mark.parametrize("name", sorted(name for name, value in PUBLIC.items() if inspect.isclass(value)))
+def test_public_attributes_say_their_type(name: str) -> None:
+    """So that type checkers need not guess."""
+    for base in PUBLIC[name].__mro__:
+        if not base.__module__.startswith(api.PACKAGE) or "__init__" not in vars(base):
+            continue
+        if not inspect.isfunction(base.__init__) or dataclasses.is_dataclass(base):
+            continue
+        declared = inspect.get_annotations(base)
+        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(base.__init__)))):
+            for target in node.targets if isinstance(node, ast.Assign) else ():
+                for one in ast.walk(target):
+                    if isinstance(one, ast.Attribute) and not one.attr.startswith("_"):
+                        assert one.attr in declared, f"{base.__name__}.{one.attr}"
 
 
 def test_every_name_has_one_meaning() -> None:

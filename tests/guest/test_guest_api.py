@@ -131,6 +131,13 @@ def test_domains_are_normalised_and_not_derived_from_the_id() -> None:
     assert unconnected(routed_domains=(name for name in ["c.test"])).routed_domains == ("c.test",)
 
 
+async def test_what_it_looks_like(certs: Certificates) -> None:
+    guest = unconnected()
+    assert repr(guest) == "<VerserGuest 'guest-a' for a.local.test, not connected yet>"
+    await guest.close()
+    assert repr(guest) == "<VerserGuest 'guest-a' for a.local.test, closed>"
+
+
 async def test_a_guest_id_is_trimmed(certs: Certificates) -> None:
     async with guest_at_scripted_host(certs, guest_id=" guest-b ") as (host, guest):
         assert guest.guest_id == "guest-b"

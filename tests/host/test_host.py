@@ -48,8 +48,10 @@ async def test_a_host_starts_on_a_free_port_and_closes(certs: Certificates) -> N
 
 async def test_a_pkcs12_identity(certs: Certificates) -> None:
     host = create_verser_host(tls_pfx_file=certs.host_pfx, tls_pfx_password=certs.password)
+    assert repr(host) == "<VerserHost, not started>"
     async with host, Guest(host, certs):
-        pass
+        assert repr(host) == f"<VerserHost at {host.url}, listening>"
+    assert repr(host).endswith("closed>")
     assert certs.password not in repr(host._files)
 
 

@@ -54,7 +54,7 @@ class LifespanStartupFailed(VerserError):
 
     def __init__(self, message: str, *, app_message: str = "") -> None:
         super().__init__(message)
-        self.app_message = app_message
+        self.app_message: str = app_message
 
 
 class Lifespan:

@@ -46,7 +46,8 @@ class VerserBroker(HttpMethods):
     """Sends requests to the apps that Guests serve; made by `create_verser_broker`.
 
     One Broker is one session with one Host, for any number of requests at a time; a lost session is
-    dialled again. It belongs to the event loop in which `connect` was called.
+    dialled again. It belongs to the event loop in which `connect` was called; for other threads there is
+    `integrations.sync.SyncVerserBroker`.
 
     Example::
 

@@ -29,10 +29,13 @@ class RouteChanges(AsyncIterator[RouteChange]):
     """
 
     def __init__(self) -> None:
-        self.dropped = 0
+        self.dropped: int = 0
         self._waiting: deque[RouteChange] = deque()
         self._news = Pulse()
         self._ended = False
+
+    def __repr__(self) -> str:
+        return f"<RouteChanges, {len(self._waiting)} waiting{', ended' if self._ended else ''}>"
 
     @property
     def ended(self) -> bool:

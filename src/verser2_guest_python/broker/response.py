@@ -39,14 +39,20 @@ _STATUS_WITHOUT_BODY = frozenset({204, 304})
 class VerserStatusError(VerserError):
     """Code `http-status`: `raise_for_status` was called on an answer of 400 or more.
 
-    Never on the wire: it is the app's answer, and `response` is all of it.
+    Never on the wire: it is the app's answer, and `response` is all of it. To another process (`pickle`) it
+    goes without that, since its body is read in this one.
     """
 
     default_code = "http-status"
 
     def __init__(self, message: str, response: VerserBrokerResponse) -> None:
         super().__init__(message, context={"status": response.status, "requestId": response.request_id})
-        self.response = response
+        self.response: VerserBrokerResponse = response
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        restored, (error_class, args, state) = super().__reduce__()
+        kept = {key: value for key, value in state.items() if key != "response"}
+        return restored, (error_class, args, kept)
 
 
 class VerserBrokerResponse:
@@ -97,8 +103,8 @@ class VerserBrokerResponse:
         timeout: float | None = None,
         deadline: float | None = None,
     ) -> None:
-        self.status = status
-        self.request_id = exchange.request_id
+        self.status: int = status
+        self.request_id: str = exchange.request_id
         self._exchange = exchange
         self._fields = fields
         self._headers: ResponseHeaders | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from types import TracebackType
-from typing import Literal, Self, TypedDict
+from typing import Literal, Self, TypeAlias, TypedDict
 
 from verser2_guest_python.broker.headers import ResponseHeaders
 from verser2_guest_python.errors import (
@@ -22,13 +22,37 @@ from verser2_guest_python.peer.websocket import ChannelClosed, WebSocketChannel
 from verser2_guest_python.wire.vws import ABNORMAL_CLOSE, Binary, Close, Ping, Pong, Text, VwsViolation
 
 
-class WebSocketMessage(TypedDict, total=False):
-    """What `receive` returns: `data` of a text, binary or pong, or `code` and `reason` of a close."""
+class WebSocketText(TypedDict):
+    """A text message."""
 
-    type: Literal["text", "binary", "pong", "close"]
-    data: str | bytes
+    type: Literal["text"]
+    data: str
+
+
+class WebSocketBinary(TypedDict):
+    """A binary message."""
+
+    type: Literal["binary"]
+    data: bytes
+
+
+class WebSocketPong(TypedDict):
+    """The answer to a ping, with its data."""
+
+    type: Literal["pong"]
+    data: str
+
+
+class WebSocketClose(TypedDict):
+    """The end: how it came."""
+
+    type: Literal["close"]
     code: int
     reason: str
+
+
+WebSocketMessage: TypeAlias = WebSocketText | WebSocketBinary | WebSocketPong | WebSocketClose
+"""What `VerserBrokerWebSocket.receive` returns: `type` says which of them it is."""
 
 
 class VerserBrokerWebSocket(AsyncIterator[str | bytes]):
@@ -57,9 +81,9 @@ class VerserBrokerWebSocket(AsyncIterator[str | bytes]):
     def __init__(
         self, channel: WebSocketChannel, *, protocol: str, headers: ResponseHeaders, target_id: str
     ) -> None:
-        self.protocol = protocol
-        self.headers = headers
-        self.target_id = target_id
+        self.protocol: str = protocol
+        self.headers: ResponseHeaders = headers
+        self.target_id: str = target_id
         self._channel = channel
         self._ours = False  # we close, or have aborted, it
 

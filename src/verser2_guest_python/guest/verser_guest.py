@@ -46,6 +46,9 @@ class GuestState(Enum):
 class VerserGuest:
     """Serves ASGI apps for some domains through a Host; made by `create_verser_guest`.
 
+    It belongs to the event loop in which it was connected: another thread reaches it by
+    `asyncio.run_coroutine_threadsafe` and `loop.call_soon_threadsafe` alone.
+
     Example:
         async with create_verser_guest(host_url="https://host:8443", guest_id="a", app=app,
                                        routed_domains=["a.local.test"]) as guest:
@@ -93,6 +96,11 @@ class VerserGuest:
             calls=self._calls,
             limits=self._limits,
         )
+
+    def __repr__(self) -> str:
+        hosts = ", ".join(self.connected_hosts)
+        where = f"registered at {hosts}" if hosts else self._state.value
+        return f"<VerserGuest {self.guest_id!r} for {', '.join(self._domains)}, {where}>"
 
     # --- Facts ----------------------------------------------------------------------------
 

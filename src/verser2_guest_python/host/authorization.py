@@ -58,8 +58,8 @@ class Grant:
     __slots__ = ("_authorization", "_peer_id", "applicant", "who")
 
     def __init__(self, authorization: Authorization, applicant: Applicant) -> None:
-        self.applicant = replace(applicant, token=None)
-        self.who = str(applicant.identity)
+        self.applicant: Applicant = replace(applicant, token=None)
+        self.who: str = str(applicant.identity)
         self._authorization = authorization
         self._peer_id = applicant.peer_id
 

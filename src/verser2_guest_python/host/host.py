@@ -57,7 +57,9 @@ class _Run:
 class VerserHost:
     """A Host: Guests and Brokers dial it, and it carries requests between them.
 
-    Made by `create_verser_host`. One object is one run: started once, closed once.
+    Made by `create_verser_host`. One object is one run: started once, closed once. It belongs to the event
+    loop in which it was started: another thread reaches it by `asyncio.run_coroutine_threadsafe` and
+    `loop.call_soon_threadsafe` alone. What listens and observes is called in that loop.
     """
 
     def __init__(
@@ -87,6 +89,13 @@ class VerserHost:
         self._observation = Observation()
         self._tls: ssl.SSLContext | None = None
         self._run: _Run | None = None
+
+    def __repr__(self) -> str:
+        run = self._run
+        if run is None:
+            return "<VerserHost, not started>"
+        state = "closed" if run.closed.is_set() else "closing" if run.closing is not None else "listening"
+        return f"<VerserHost at {self.url}, {state}>"
 
     # --- Life -----------------------------------------------------------------------------
 

@@ -51,11 +51,14 @@ class BackgroundGuest:
     """
 
     def __init__(self, thread: LoopThread, guest: VerserGuest, domain: str) -> None:
-        self.domain = domain
-        self.guest_id = guest.guest_id
-        self.closed = False
+        self.domain: str = domain
+        self.guest_id: str = guest.guest_id
+        self.closed: bool = False
         self._thread = thread
         self._guest = guest
+
+    def __repr__(self) -> str:
+        return f"<BackgroundGuest {self.guest_id!r} at {self.url}{', closed' if self.closed else ''}>"
 
     @property
     def url(self) -> str:

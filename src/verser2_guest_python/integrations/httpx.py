@@ -68,6 +68,9 @@ class VerserTransport(_AsyncBase):
             )
         self._broker = broker
 
+    def __repr__(self) -> str:
+        return f"<VerserTransport through {self._broker!r}>"
+
     async def handle_async_request(self, request: Any) -> Any:
         """Sends one request; called by the client."""
         call = Call(self._broker, request)
@@ -107,6 +110,9 @@ class SyncVerserTransport(_SyncBase):
                 "VerserTransport."
             )
         self._broker = broker
+
+    def __repr__(self) -> str:
+        return f"<SyncVerserTransport through {self._broker!r}>"
 
     def handle_request(self, request: Any) -> Any:
         """Sends one request; called by the client."""

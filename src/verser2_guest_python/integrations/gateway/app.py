@@ -33,9 +33,13 @@ class Gateway:
     """
 
     def __init__(self, config: GatewayConfig, on_done: OnDone | None) -> None:
-        self.active = self.websockets = 0
+        self.active: int = 0
+        self.websockets: int = 0
         self._config = config
         self._on_done = on_done
+
+    def __repr__(self) -> str:
+        return f"<Gateway before {self._config.broker!r}, {self.active} under way>"
 
     @property
     def waiting(self) -> int:

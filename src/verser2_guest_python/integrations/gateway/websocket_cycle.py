@@ -204,17 +204,14 @@ class WebSocketCycle(Cycle):
         record = self._record
         while True:
             message = await socket.receive()
-            match message:
-                case {"type": "close", "code": code, "reason": reason}:
-                    return code, reason
-                case {"type": "text", "data": str(text)}:
-                    record.bytes_out += len(text)
-                    record.messages_out += 1
-                    await self._say({"type": "websocket.send", "text": text})
-                case {"type": "binary", "data": bytes(data)}:
-                    record.bytes_out += len(data)
-                    record.messages_out += 1
-                    await self._say({"type": "websocket.send", "bytes": data})
+            if message["type"] == "close":
+                return message["code"], message["reason"]
+            if message["type"] == "pong":
+                continue
+            record.bytes_out += len(message["data"])
+            record.messages_out += 1
+            kind = "text" if message["type"] == "text" else "bytes"
+            await self._say({"type": "websocket.send", kind: message["data"]})
 
     async def _say(self, *messages: Message) -> None:
         """Sends to the client, which has to read, and may have left."""
