@@ -150,8 +150,9 @@ Made from the program itself (`python -m tests.docs.reference`). How to get them
 
 ## Of a Guest
 
-Every metric also has the label `worker`: the number of the worker, from 1; 1 for a Guest alone. `host` is
-the URL of a Host. Methods that are not HTTP's own are `other`.
+Every metric also has the label `worker`: the number of the worker, from 1; 1 for a Guest alone. The process
+that keeps several workers is `supervisor`, and has the `process_…` metrics only. `host` is the URL of a Host.
+Methods that are not HTTP's own are `other`.
 
 | metric | kind | labels | meaning |
 |---|---|---|---|
@@ -191,7 +192,7 @@ def _metric_rows(prefix: str, table: Mapping[str, Metric]) -> str:
     for metric in table.values():
         labels = ", ".join(f"`{name}`" for name in metric.labels)
         bounds = f" Buckets to {metric.buckets[-1]:g} s." if metric.buckets else ""
-        name = f"`{prefix}{metric.name}`"
+        name = f"`{metric.full_name(prefix)}`"
         rows.append(f"| {name} | {metric.kind.value} | {labels} | {metric.sentence}{bounds} |")
     return "\n".join(rows) + "\n"
 

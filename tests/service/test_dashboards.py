@@ -40,7 +40,7 @@ ALERTS = ROOT / "config" / "prometheus" / "alerts.yml"
 OF_PROMETHEUS = {"job", "instance"}
 SAMPLES = {Kind.COUNTER: ("",), Kind.GAUGE: ("",), Kind.HISTOGRAM: ("_bucket", "_sum", "_count")}
 TABLES = {PREFIX: METRICS, HOST_PREFIX: HOST_METRICS, GATEWAY_PREFIX: GATEWAY_METRICS}
-USED = re.compile(r"\b(verser_\w+)(?:\{([^}]*)\})?")
+USED = re.compile(r"\b((?:verser|process)_\w+)(?:\{([^}]*)\})?")
 
 Scrapes = dict[str, dict[str, Family]]
 """By prefix, the families of one process, by their names."""
@@ -102,11 +102,13 @@ async def _openmetrics(path: Path) -> str:
     return body.decode()
 
 
-def table_of(name: str) -> tuple[str, Metric] | None:
-    """The prefix and the metric of a sample of this name."""
+def table_of(name: str, beside: str) -> tuple[str, Metric] | None:
+    """The prefix and the metric of a sample of this name; what all roles have is meant of those `beside`."""
     for prefix, metrics in TABLES.items():
         for metric in metrics.values():
-            if name in {f"{prefix}{metric.name}{suffix}" for suffix in SAMPLES[metric.kind]}:
+            if metric.is_standard and prefix not in beside:
+                continue
+            if name in {f"{metric.full_name(prefix)}{suffix}" for suffix in SAMPLES[metric.kind]}:
                 return prefix, metric
     return None
 
@@ -116,18 +118,21 @@ def labels_of(prefix: str, metric: Metric) -> set[str]:
     return {*metric.labels, *own, *OF_PROMETHEUS, *({"le"} if metric.kind is Kind.HISTOGRAM else ())}
 
 
-def check(expression: str, scrapes: Scrapes) -> set[str]:
-    """Whether all that an expression uses is there; the metrics that it uses, by their names."""
+def check(expression: str, scrapes: Scrapes, beside: str = "") -> set[str]:
+    """Whether all that an expression uses is there; the metrics that it uses, by their names.
+
+    `beside` has the prefix of the role, where the expression itself has not.
+    """
     used, labels = set(), set()
     for name, selector in USED.findall(expression):
-        found = table_of(name)
+        found = table_of(name, beside + expression)
         assert found is not None, f"{name}: {expression}"
         prefix, metric = found
-        family = (prefix + metric.name).removesuffix("_total")
+        family = metric.full_name(prefix).removesuffix("_total")
         assert family in scrapes[prefix], f"{name} is not scraped"
         known = labels_of(prefix, metric)
         assert {one.strip() for one in re.findall(r"(\w+)\s*[=!]~?[\"`]", selector)} <= known, expression
-        used.add(prefix + metric.name)
+        used.add(metric.full_name(prefix))
         labels |= known
     assert used, expression
     by = {one.strip() for names in re.findall(r" by \(([^)]*)\)", expression) for one in names.split(",")}
@@ -141,9 +146,9 @@ def test_what_is_scraped_is_as_the_tables_say(scrapes: Scrapes, certs: Certifica
     """By the conventions of Prometheus too: a help text for each, base units, `_total` for counters."""
     for prefix, metrics in TABLES.items():
         families = scrapes[prefix]
-        assert set(families) == {(prefix + name).removesuffix("_total") for name in metrics}
+        assert set(families) == {one.full_name(prefix).removesuffix("_total") for one in metrics.values()}
         for metric in metrics.values():
-            family = families[(prefix + metric.name).removesuffix("_total")]
+            family = families[metric.full_name(prefix).removesuffix("_total")]
             assert family.type == metric.kind.value
             assert family.documentation.endswith(".")
             for sample in family.samples:
@@ -167,9 +172,11 @@ def test_a_dashboard_uses_what_there_is(path: Path, scrapes: Scrapes) -> None:
     panels = dashboard["panels"]
     expressions = [target["expr"] for panel in panels for target in panel.get("targets", ())]
     expressions += [one["query"]["query"] for one in dashboard["templating"]["list"] if "datasource" in one]
-    used = set().union(*(check(expression, scrapes) for expression in expressions))
     (prefix,) = {name for name in TABLES if name.removesuffix("_").replace("_", "2-") == path.stem}
-    assert used == {prefix + name for name in TABLES[prefix]}, "every metric has its place on it"
+    used = set().union(*(check(expression, scrapes, prefix) for expression in expressions))
+    assert used == {one.full_name(prefix) for one in TABLES[prefix].values()}, (
+        "every metric has its place on it"
+    )
     for panel in panels:
         for target in panel.get("targets", ()):
             shown = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))

@@ -139,6 +139,10 @@ async def test_a_supervisor_answers_for_its_workers(place: Place, tmp_path: Path
             assert (
                 found["requests_total", "GET", "2xx", "1"] + found["requests_total", "GET", "2xx", "2"] == 8
             )
+            # What each process takes, by what the kernel says of it
+            taken = {who: found["process_resident_memory_bytes", who] for who in ("1", "2", "supervisor")}
+            assert all(size > 1_000_000 for size in taken.values())
+            spent = sum(found["process_cpu_seconds_total", who] for who in taken)
             process.send(signal.SIGHUP)
             await registered(process, "crew-1~2", "crew-2~2")
             await until(lambda: process.count('"worker ended"') == 2)
@@ -148,6 +152,7 @@ async def test_a_supervisor_answers_for_its_workers(place: Place, tmp_path: Path
             total = sum(value for key, value in found.items() if key[0] == "requests_total")
             assert total == 12, "what workers had counted is not lost with them"
             assert found["worker_starts_total", "1"] == 2
+            assert sum(found["process_cpu_seconds_total", who] for who in taken) > spent
             assert found["info", "crew-1~2", version("verser2-guest-python"), "1"] == 1
             blocked = [asyncio.ensure_future(broker.get("http://crew.test/block")) for _ in range(2)]
             await until(lambda: place.count("blocked") == 2)
@@ -192,10 +197,8 @@ async def test_a_host_answers_too(certs: Certificates, tmp_path: Path) -> None:
     path = tmp_path / "host.sock"
     arguments = ("--port", "0", "--tls-cert-file", certs.host, "--tls-key-file", certs.host_key)
     with start("host", *arguments, "--allow-anonymous", "--health-socket", path) as process:
-        verdict = await until_answers(path, "/readyz", 200) if path.exists() else ""
-        while not verdict:
-            await asyncio.sleep(0.02)
-            verdict = await until_answers(path, "/readyz", 200) if path.exists() else ""
+        process.says('"health"', str(path))
+        verdict = await until_answers(path, "/readyz", 200)
         url = verdict.removeprefix("ready: listening on ")
         place = Place(url, certs.ca, tmp_path / "journal")
         place.journal.touch()

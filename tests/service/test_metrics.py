@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from http import HTTPStatus
@@ -21,6 +22,7 @@ from verser2_guest_python.service.certificates.expiry import CertificateExpiry
 from verser2_guest_python.service.health.checks import answer
 from verser2_guest_python.service.metrics.measures import GuestMeasures, Report, added, lasting
 from verser2_guest_python.service.metrics.metric_table import METRICS, PREFIX, Kind
+from verser2_guest_python.service.metrics.process_facts import process_report
 from verser2_guest_python.service.metrics.prometheus import render
 from verser2_guest_python.service.settings.model import TlsSettings
 
@@ -97,7 +99,7 @@ def test_a_bucket_holds_what_is_at_most_its_bound() -> None:
 
 
 def test_every_metric_is_reported_and_has_the_labels_of_the_table() -> None:
-    reported = report() | {"worker_starts_total": [([], 1)]}
+    reported = report() | process_report() | {"worker_starts_total": [([], 1)]}
     assert set(reported) == set(METRICS)
     for name, series in reported.items():
         for labels, value in series:
@@ -162,3 +164,34 @@ async def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch: py
     found = await answer(Alone(), "/metrics", {})  # type: ignore[arg-type]
     assert found.status is HTTPStatus.NOT_IMPLEMENTED
     assert b"pip install 'verser2-guest-python[metrics]'" in found.body
+
+
+def test_what_a_process_takes_is_what_the_kernel_says(tmp_path: Path) -> None:
+    before = {name: series[0][1] for name, series in process_report().items()}
+    files = [(tmp_path / "file").open("w") for _ in range(3)]
+    ballast = b"x" * 64_000_000
+    sum(number * number for number in range(300_000))
+    after = {name: series[0][1] for name, series in process_report().items()}
+    for file in files:
+        file.close()
+    assert len(ballast) == 64_000_000
+    assert set(before) <= {metric.name for metric in METRICS.values() if metric.is_standard}
+    assert after["process_cpu_seconds_total"] > before["process_cpu_seconds_total"]
+    if sys.platform != "linux":
+        return
+    assert after["process_open_fds"] == before["process_open_fds"] + 3
+    assert after["process_resident_memory_bytes"] - before["process_resident_memory_bytes"] > 50_000_000
+    assert after["process_max_fds"] >= after["process_open_fds"]
+    assert 0 <= time.time() - after["process_start_time_seconds"] < 86_400
+    assert abs(before["process_start_time_seconds"] - after["process_start_time_seconds"]) <= 1
+
+
+def test_a_name_with_brackets_and_a_kernel_that_says_nothing(tmp_path: Path) -> None:
+    assert next(iter(process_report(tmp_path))) == "process_cpu_seconds_total"
+    assert "process_resident_memory_bytes" not in process_report(tmp_path)
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "stat").write_text(f"1 (a) b) c) S {' '.join(map(str, range(4, 53)))}\n")
+    (tmp_path / "stat").write_text("cpu 1 2\nbtime 1000\n")
+    report = process_report(tmp_path)
+    assert report["process_resident_memory_bytes"] == [([], 24 * os.sysconf("SC_PAGE_SIZE"))]
+    assert report["process_start_time_seconds"] == [([], 1000 + 22 / os.sysconf("SC_CLK_TCK"))]

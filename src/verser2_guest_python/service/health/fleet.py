@@ -16,7 +16,8 @@ from typing import Any, Final, cast
 from verser2_guest_python.service.health.checks import Verdict
 from verser2_guest_python.service.health.guest import DISTRIBUTION
 from verser2_guest_python.service.metrics.measures import Report, added, lasting
-from verser2_guest_python.service.metrics.metric_table import METRICS, Metric
+from verser2_guest_python.service.metrics.metric_table import METRICS, SUPERVISOR, Metric
+from verser2_guest_python.service.metrics.process_facts import process_report
 from verser2_guest_python.service.metrics.totals import totals_fields
 from verser2_guest_python.service.process.supervisor import Supervisor
 from verser2_guest_python.service.process.worker_process import WorkerProcess, WorkerState
@@ -137,7 +138,7 @@ class FleetHealth:
                 reports[worker.slot] = added(reports.get(worker.slot, {}), lasting(metrics))
         for slot, starts in self._starts.items():
             reports[slot] = added(reports.get(slot, {}), {"worker_starts_total": [([], starts)]})
-        return {str(slot): report for slot, report in sorted(reports.items())}
+        return {**{str(slot): one for slot, one in sorted(reports.items())}, SUPERVISOR: process_report()}
 
 
 def _status(worker: WorkerProcess) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from verser2_guest_python.service.health.checks import Verdict
 from verser2_guest_python.service.metrics.loop_lag import LoopLag
 from verser2_guest_python.service.metrics.measures import GuestMeasures, Report
 from verser2_guest_python.service.metrics.metric_table import METRICS, Metric
+from verser2_guest_python.service.metrics.process_facts import process_report
 
 DISTRIBUTION: Final = "verser2-guest-python"
 ALONE: Final = "1"
@@ -76,7 +77,7 @@ class GuestHealth:
 
     def report(self) -> Report:
         """The metrics as they are now."""
-        return self._measures.report(
+        measured = self._measures.report(
             self._guest.facts(),
             guest_id=self._guest.guest_id,
             version=self._version,
@@ -84,6 +85,7 @@ class GuestHealth:
             lines_dropped=self._lines_dropped(),
             expiries=self._expiries(),
         )
+        return {**measured, **process_report()}
 
     def facts(self) -> dict[str, Any]:
         """What /status says of this Guest."""

@@ -24,6 +24,7 @@ from verser2_guest_python.service.metrics.host_counts import HostCounts
 from verser2_guest_python.service.metrics.loop_lag import LoopLag
 from verser2_guest_python.service.metrics.measures import WEBSOCKET, Histogram, Report
 from verser2_guest_python.service.metrics.metric_table import HOST_METRICS, Metric
+from verser2_guest_python.service.metrics.process_facts import process_report
 from verser2_guest_python.service.metrics.request_counts import RequestCounts
 
 _CODES: Final = frozenset(
@@ -157,5 +158,6 @@ class HostHealth:
             "event_loop_lag_seconds": [([], self._late.value())],
             "certificate_expiry_timestamp_seconds": self._expiries(),
             "log_lines_dropped_total": [([], self._lines_dropped())],
+            **process_report(),
         }
         return {"": report}

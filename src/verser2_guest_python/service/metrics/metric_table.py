@@ -15,6 +15,8 @@ from typing import Final
 PREFIX: Final = "verser_guest_"
 WORKER_LABEL: Final = "worker"
 """A label of every metric: the number of the worker, from 1; 1 for a Guest alone."""
+SUPERVISOR: Final = "supervisor"
+"""The same of the process that keeps several workers; it has the metrics of a process, and no others."""
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _LAG_SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -32,7 +34,8 @@ class Kind(Enum):
 class Metric:
     """One metric; `buckets` are the upper bounds of a histogram, without the last one.
 
-    `is_highest`: of two processes in one slot it is the higher value, instead of the sum.
+    `is_highest`: of two processes in one slot it is the higher value, instead of the sum. `is_standard`: it
+    is called as every program calls it, without a prefix of ours.
     """
 
     name: str
@@ -41,8 +44,45 @@ class Metric:
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     is_highest: bool = False
+    is_standard: bool = False
+
+    def full_name(self, prefix: str) -> str:
+        """What Prometheus calls it; `prefix` is that of its table."""
+        return self.name if self.is_standard else prefix + self.name
 
 
+# Names and meanings are those of Prometheus' own client libraries; dashboards for any program show them
+_OF_THE_PROCESS: Final = (
+    Metric(
+        "process_cpu_seconds_total",
+        Kind.COUNTER,
+        "Processor time, user and system, that the process has taken.",
+        is_standard=True,
+    ),
+    Metric(
+        "process_resident_memory_bytes", Kind.GAUGE, "Memory that the process holds in RAM.", is_standard=True
+    ),
+    Metric(
+        "process_open_fds",
+        Kind.GAUGE,
+        "Open file descriptors: files, and a socket for each connection.",
+        is_standard=True,
+    ),
+    Metric(
+        "process_max_fds",
+        Kind.GAUGE,
+        "How many of them the process may have.",
+        is_highest=True,
+        is_standard=True,
+    ),
+    Metric(
+        "process_start_time_seconds",
+        Kind.GAUGE,
+        "When the process was started, in seconds of Unix time.",
+        is_highest=True,
+        is_standard=True,
+    ),
+)
 _OF_EVERYBODY: Final = (
     Metric(
         "certificate_expiry_timestamp_seconds",
@@ -52,6 +92,7 @@ _OF_EVERYBODY: Final = (
         is_highest=True,
     ),
     Metric("log_lines_dropped_total", Kind.COUNTER, "Log lines that could not be written."),
+    *_OF_THE_PROCESS,
 )
 _OF_HOST_AND_GATEWAY: Final = (
     Metric(

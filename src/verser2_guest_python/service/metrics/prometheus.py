@@ -73,7 +73,7 @@ class _Collector:
     def _family(self, metric: Metric) -> Family:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-        name, labels = self._prefix + metric.name, (*self._labels, *metric.labels)
+        name, labels = metric.full_name(self._prefix), (*self._labels, *metric.labels)
         if metric.kind is Kind.HISTOGRAM:
             histograms = HistogramMetricFamily(name, metric.sentence, labels=labels)
             bounds = (*map(str, metric.buckets), "+Inf")
