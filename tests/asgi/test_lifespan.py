@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -267,7 +269,10 @@ def group_traceback() -> str:
 async def test_a_long_message_is_told_in_one_line_and_kept(text: str, gist: str) -> None:
     with pytest.raises(LifespanStartupFailed) as caught:
         await Lifespan(App(before=answer("lifespan.startup.failed", message=text))).startup()
-    assert caught.value.message == f"The app's lifespan startup failed: {gist}."
+    assert (
+        re.sub(r" \(.*, line \d+\)", "", caught.value.message)
+        == f"The app's lifespan startup failed: {gist}."
+    )
     assert caught.value.app_message == text
 
 
@@ -707,7 +712,13 @@ async def test_starlette_that_fails_to_start() -> None:
 
     with pytest.raises(LifespanStartupFailed) as caught:
         await Lifespan(applications.Starlette(lifespan=own)).startup()
-    assert caught.value.message == "The app's lifespan startup failed: ConnectionError: the database is away."
+    said = re.fullmatch(
+        r"The app's lifespan startup failed: ConnectionError: the database is away \((.*), line (\d+)\)\.",
+        caught.value.message,
+    )
+    assert said
+    assert Path(said[1]).resolve() == Path(__file__).resolve()
+    assert "the database is away" in Path(__file__).read_text().splitlines()[int(said[2]) - 1]
     assert "Traceback" in caught.value.app_message
 
 

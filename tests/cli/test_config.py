@@ -62,7 +62,20 @@ def test_a_file_that_lies_here_needs_no_word(stage: Stage, tmp_path: Path) -> No
         ("leases.limit_concurency = 1", 78, ("guest.toml:1", "did you mean 'limit_concurrency'?")),
         ("leases.limit_concurrency = 0", 78, ("'0' of leases.limit_concurrency in", "guest.toml:1")),
         ("this is no TOML", 78, ("guest.toml is not valid TOML", "line 1")),
-        ('app = "small:app"', 2, ("--host-url is missing", "VERSER_HOST_URL", "host_url in verser2-guest")),
+        (
+            'app = "small:app"',
+            2,
+            (
+                "--host-url, --guest-id and --domain are missing",
+                "VERSER_HOST_URL",
+                "host_url, guest_id and routed_domains in verser2-guest.toml",
+            ),
+        ),
+        (
+            'app = "small:app"\nguest_id = "g"\nrouted_domains = ["g.test"]',
+            2,
+            ("--host-url is missing", "VERSER_HOST_URL", "host_url in verser2-guest.toml"),
+        ),
     ],
 )
 def test_mistakes_in_a_file(tmp_path: Path, text: str, code: int, words: tuple[str, ...]) -> None:

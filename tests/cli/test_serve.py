@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -36,7 +37,8 @@ def free_port() -> int:
 
 
 def test_an_app_that_does_not_import_shows_its_own_error() -> None:
-    fails(78, "broken", "KeyError: 'DATABASE_URL'", "line 6", arguments=("broken:app", *HERE, *ANYWHERE))
+    words = ("broken", "KeyError: 'DATABASE_URL'", "line 6", "--debug")
+    fails(78, *words, arguments=("broken:app", *HERE, *ANYWHERE))
 
 
 def test_the_traceback_of_the_app_is_shown_with_debug() -> None:
@@ -44,6 +46,34 @@ def test_the_traceback_of_the_app_is_shown_with_debug() -> None:
     assert result.returncode == 78
     assert b"Traceback" in result.stderr
     assert b"verser2_guest_python" not in result.stderr
+
+
+def test_a_startup_that_fails_says_where_and_how_to_see_more(stage: Stage, tmp_path: Path) -> None:
+    source = """
+    from contextlib import asynccontextmanager
+    from starlette.applications import Starlette
+
+    @asynccontextmanager
+    async def lifespan(app):
+        raise RuntimeError("no database")
+        yield
+
+    app = Starlette(lifespan=lifespan)
+    """
+    (tmp_path / "asleep.py").write_text(dedent(source))
+    arguments = ("asleep:app", *stage.peer, *NAMED, *CONSOLE)
+    words = ("RuntimeError: no database (asleep.py, line 7).", "--debug")
+    fails(1, *words, arguments=arguments, cwd=tmp_path)
+    result = run(*arguments, "--debug", cwd=tmp_path)
+    assert (result.returncode, b"Traceback" in result.stderr) == (1, True)
+    assert not result.stderr.splitlines()[-1].endswith(b"is shown.")
+
+
+def test_a_name_that_is_taken_is_an_outage_like_others(stage: Stage) -> None:
+    with start(*guest(stage, "small:app", "stage"), "--log-format", "json") as process:
+        told = json.loads(process.says("did not register 'stage'"))
+        assert (told["event"], told["level"]) == ("reconnecting", "warning")
+        assert "take another id" in told["reason"]
 
 
 @pytest.mark.parametrize(

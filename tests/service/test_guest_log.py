@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,12 +67,10 @@ def test_the_next_outage_is_told_anew(night: Night) -> None:
     assert night.lines.count(("reconnecting", "connection refused")) == 2
 
 
-def test_a_refusal_that_the_guest_logs_itself_is_not_said_twice(night: Night) -> None:
-    record = logging.LogRecord("guest", logging.WARNING, "/guest/keeper.py", 1, "%s", ("taken",), None)
-    assert night.log.once(record)
-    night.tell("reconnecting", reason="taken", attempt=1, delay_seconds=0.5)
-    assert not night.log.once(record)
-    assert night.lines == []
+def test_reasons_that_take_turns_are_told_once_each(night: Night) -> None:
+    for attempt, reason in enumerate(["GOAWAY", "connection refused", "GOAWAY", "connection refused"]):
+        night.tell("reconnecting", reason=reason, attempt=attempt, delay_seconds=0.5)
+    assert night.lines == [("reconnecting", "GOAWAY"), ("reconnecting", "connection refused")]
 
 
 def test_a_drain_without_registration_is_no_news(night: Night) -> None:

@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Any, Final
 
 from verser2_guest_python.asgi.exceptions import AsgiRuleError, describe
+from verser2_guest_python.asgi.places import place_in
 from verser2_guest_python.asgi.types import ASGIApp, Message
 from verser2_guest_python.errors import VerserConfigurationError, VerserError
 
@@ -233,7 +234,8 @@ class Lifespan:
 
     def _startup_failure(self) -> LifespanStartupFailed:
         if self._failure is not None:
-            why = _gist(self._failure) or "it gave no reason"
+            place = place_in(self._failure)
+            why = (_gist(self._failure) or "it gave no reason") + (f" ({place})" if place else "")
         elif self._cancelled:
             why = "it was cancelled"
         elif self._error is not None:

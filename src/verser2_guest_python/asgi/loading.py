@@ -27,13 +27,13 @@ from verser2_guest_python.asgi.adapters import (
     signature_of,
 )
 from verser2_guest_python.asgi.exceptions import describe
+from verser2_guest_python.asgi.places import place_of
 from verser2_guest_python.asgi.types import ASGIApp, Interface
 from verser2_guest_python.errors import VerserConfigurationError
 
 _EXAMPLE: Final = "write module:attribute, for example main:app"
 _MAX_SUGGESTIONS: Final = 3
 _USUAL_DIRECTORIES: Final = ("src", "app", "backend")
-_INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 
 
 class AppLoadError(VerserConfigurationError):
@@ -252,13 +252,8 @@ def _app_failed(reference: str, doing: str, error: BaseException, directory: Pat
 
 def _place(error: BaseException, directory: Path | None) -> str:
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
-        return f"{_short(error.filename)}, line {error.lineno}"
-    frames = _frames(error)
-    if not frames:
-        return ""
-    own = [frame for frame in frames if _is_own(frame.filename, directory)]
-    frame = (own or frames)[-1]
-    return f"{_short(frame.filename)}, line {frame.lineno}"
+        return place_of([(error.filename, error.lineno)], directory)
+    return place_of([(frame.filename, frame.lineno) for frame in _frames(error)], directory)
 
 
 def _frames(error: BaseException) -> Sequence[traceback.FrameSummary]:
@@ -269,19 +264,6 @@ def _frames(error: BaseException) -> Sequence[traceback.FrameSummary]:
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.filename not in ours and not frame.filename.startswith("<frozen importlib")
     ]
-
-
-def _is_own(filename: str, directory: Path | None) -> bool:
-    if directory is None:
-        return False
-    path = Path(filename)
-    return path.is_relative_to(directory) and not _INSTALLED.intersection(path.parts)
-
-
-def _short(filename: str) -> str:
-    path = Path(filename)
-    cwd = Path.cwd()
-    return str(path.relative_to(cwd)) if path.is_relative_to(cwd) else filename
 
 
 def _either(names: Iterable[str]) -> str:

@@ -22,9 +22,8 @@ def check_settings(settings: Settings) -> None:
     """Raises `VerserUsageError` for what is missing, and for a URL that is none."""
     if not settings.app:
         raise missing_app()
-    for key in ("host_url", "guest_id", "routed_domains"):
-        if not getattr(settings, key):
-            raise missing(key)
+    if absent := [key for key in ("host_url", "guest_id", "routed_domains") if not getattr(settings, key)]:
+        raise missing(*absent)
     for url in settings.host_url:
         parse_host_url(url)
     if settings.health.listen is not None:

@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from verser2_guest_python.asgi.lifespan import LifespanStartupFailed
 from verser2_guest_python.asgi.loading import AppLoadError, LoadedApp, load_app
@@ -38,6 +38,8 @@ from verser2_guest_python.service.settings.model import Settings, WorkerSettings
 
 if TYPE_CHECKING:
     from verser2_guest_python.service.process.worker import Worker
+
+_DEBUG_HINT: Final = " With --debug its traceback is shown."
 
 
 def run_guest(settings: Settings, worker: Worker | None = None) -> int:
@@ -113,10 +115,13 @@ async def _run(settings: Settings, logs: Logs, worker: Worker | None) -> int:
                 await stack.enter_async_context(watched_certificates(settings.tls, logs.events, changed))
             code = await serving.run(_serve(guest, settings))
     except VerserError as error:
-        if settings.debug and isinstance(error, LifespanStartupFailed) and error.app_message:
-            print(error.app_message, file=sys.stderr)  # noqa: T201 - what --debug asks for
+        if isinstance(error, LifespanStartupFailed) and "\n" in error.app_message:
+            if settings.debug:
+                print(error.app_message, file=sys.stderr)  # noqa: T201 - what --debug asks for
+            else:
+                error = LifespanStartupFailed(f"{error.message}{_DEBUG_HINT}")
         if worker is not None or not logs.is_json:
-            raise
+            raise error
         code = exit_code(error)
         logs.events.error("stopped", reason=error.message, code=error.code, exit_code=int(code))
         return code
@@ -164,9 +169,12 @@ def load_app_of(settings: Settings) -> LoadedApp:
             interface=settings.interface,
         )
     except AppLoadError as error:
-        if settings.debug and error.details:
+        if not error.details:
+            raise
+        if settings.debug:
             print(error.details, file=sys.stderr)  # noqa: T201 - what --debug asks for
-        raise
+            raise
+        raise AppLoadError(f"{error.message}{_DEBUG_HINT}") from error
 
 
 def make_guest(settings: Settings, loaded: LoadedApp, guest_id: str) -> VerserGuest:

@@ -6,8 +6,10 @@ Apart from `dev_reload.py`, which can do without what is here; both look the sam
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 
+from verser2_guest_python.asgi.lifespan import LifespanStartupFailed
 from verser2_guest_python.errors import VerserError
 from verser2_guest_python.guest.guest import VerserGuest
 from verser2_guest_python.service.daemons.guest import load_app_of
@@ -38,6 +40,10 @@ class AppHere:
             await guest.connect()
             on_settled()
             await guest.serve_forever()
+        except LifespanStartupFailed as error:
+            if error.app_message:
+                print(error.app_message, file=sys.stderr)  # noqa: T201 - as that of an app that cannot be loaded
+            raise
         except VerserError:
             if self._closing is None:
                 raise

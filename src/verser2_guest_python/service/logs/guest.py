@@ -20,6 +20,7 @@ from verser2_guest_python.service.metrics.totals import Totals
 
 _GUEST_LOGGER: Final = "verser2_guest_python.guest"
 OUTAGE_REMINDER_SECONDS: Final = 60.0
+_REMEMBERED_REASONS: Final = 32  # a Host may have any number of words for it
 
 
 class GuestLog:
@@ -31,8 +32,7 @@ class GuestLog:
         self._now = now
         self._events = logs.events
         self._access = access
-        self._said: str | None = None  # the reason of this outage that was told last …
-        self._said_at = 0.0  # … and when
+        self._said: dict[str, float] = {}  # the reasons of this outage that were told, and when
         self.registered = False
         self.totals = Totals()
 
@@ -47,7 +47,7 @@ class GuestLog:
                 self._events.debug("request started", request_id=fields["request_id"])
             case "registered":
                 self.registered = True
-                self._said = None
+                self._said.clear()
                 self._events.info("registered", **fields)
             case "disconnected":
                 self.registered = False
@@ -59,7 +59,7 @@ class GuestLog:
                 if self.registered:
                     self._events.info("draining", **fields)
             case "error":
-                self._remember(str(fields.get("reason")))  # the Guest's own logger says it too
+                self._remember(str(fields.get("reason")))
                 self._events.error("error", **fields)
             case "route-revoked":
                 self._events.info("route revoked", **fields)
@@ -74,28 +74,25 @@ class GuestLog:
             self._remember(reason)
             self._events.warning("reconnecting", reason=reason)
 
-    def once(self, record: logging.LogRecord) -> bool:
-        """A filter for the Guest's own logger: a refusal is told as seldom as any other outage."""
-        if record.module != "keeper" or not isinstance(record.args, tuple) or not record.args:
-            return True
-        reason = str(record.args[0])
-        if self._is_known(reason):
-            return False
-        self._remember(reason)
-        return True
-
     def _is_known(self, reason: str) -> bool:
-        return reason == self._said and self._now() - self._said_at < OUTAGE_REMINDER_SECONDS
+        said_at = self._said.get(reason)
+        return said_at is not None and self._now() - said_at < OUTAGE_REMINDER_SECONDS
 
     def _remember(self, reason: str) -> None:
-        self._said = reason
-        self._said_at = self._now()
+        if len(self._said) >= _REMEMBERED_REASONS:
+            self._said.clear()
+        self._said[reason] = self._now()
+
+
+def _is_no_event(record: logging.LogRecord) -> bool:
+    """A filter for the Guest's own logger: what it says of an outage is told by events, with their fields."""
+    return record.module != "keeper"
 
 
 def watch(guest: VerserGuest, log: GuestLog) -> None:
     """Has `log` tell what `guest` does, for the rest of the process."""
     guest.on_lifecycle(log)
-    logging.getLogger(_GUEST_LOGGER).addFilter(log.once)
+    logging.getLogger(_GUEST_LOGGER).addFilter(_is_no_event)
 
 
 def _write(access: AccessLog, event: GuestEvent) -> None:

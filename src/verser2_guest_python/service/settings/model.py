@@ -8,7 +8,7 @@ one-shot commands need the same places without this model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
@@ -349,13 +349,25 @@ def settings_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Settings.model_json_schema()}
 
 
-def missing(key: str) -> VerserUsageError:
-    """The error for a setting that must be given and is not."""
+def missing(*keys: str) -> VerserUsageError:
+    """The error for settings that must be given and are not."""
+    if len(keys) > 1:
+        flags, names = (_all([OPTIONS[key].flag for key in keys]), _all(keys))
+        return VerserUsageError(
+            f"{flags} are missing: give them, or set {_all([shown_variable(key) for key in keys])}, or "
+            f"{names} in {FILE_NAME}."
+        )
+    (key,) = keys
     option = OPTIONS[key]
     return VerserUsageError(
         f"{option.flag} is missing: give it, or set {shown_variable(key)}, or {key} in {FILE_NAME} "
         f"({option.sentence.rstrip('.')})."
     )
+
+
+def _all(words: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def plain(value: SecretStr | None) -> str | None:
