@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from hpack import Decoder, Encoder, HeaderTuple, NeverIndexedHeaderTuple
-from hpack.exceptions import HPACKError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.http2.frames import REQUEST, RESPONSE
+from verser2_guest_python.http2.backend import Decoder as EngineDecoder
 from verser2_guest_python.http2.backend import Encoder as EngineEncoder
 from verser2_guest_python.http2.fields import BlockDecoder, BlockEncoder, FieldBlock, encode_literals
 
@@ -180,7 +180,9 @@ def test_whatever_any_peer_encodes_is_decoded(steps: list[object]) -> None:
     """Blocks that repeat, blocks that are new, never-indexed fields, and table sizes that change."""
     usual = [REQUEST, RESPONSE, [*REQUEST, (b"x-a", b"1")], [*RESPONSE, (b"x-b", b"v" * 200)], [(b"x", b"")]]
     peer = Encoder()
-    blocks = BlockDecoder(1 << 20)
+    hpack = EngineDecoder()
+    hpack.max_header_list_size = 1 << 20
+    blocks = BlockDecoder(hpack)
     reference = decoder()
     reference.max_header_list_size = 1 << 24
     for step in steps:
@@ -199,7 +201,7 @@ def test_whatever_any_peer_encodes_is_decoded(steps: list[object]) -> None:
 
 def test_a_block_is_known_again_only_while_the_table_stays_as_it_was() -> None:
     """The same bytes mean something else once an entry was added."""
-    blocks = BlockDecoder(65_536)
+    blocks = BlockDecoder(EngineDecoder())
     peer = Encoder()
     first = [(b"x-a", b"1")]
     assert received(blocks, peer.encode(first)) == first
@@ -213,19 +215,19 @@ def test_a_block_is_known_again_only_while_the_table_stays_as_it_was() -> None:
 
 
 def test_a_table_that_was_emptied_in_between_knows_nothing_any_more() -> None:
-    blocks = BlockDecoder(65_536)
+    blocks = BlockDecoder(EngineDecoder())
     peer = Encoder()
     assert received(blocks, peer.encode([(b"x-a", b"1")])) == [(b"x-a", b"1")]
     assert received(blocks, b"\xbe") == [(b"x-a", b"1")]
     peer.header_table_size = 0
     peer.header_table_size = 4_096
     assert received(blocks, peer.encode([(b":status", b"200")])) == [(b":status", b"200")]
-    with pytest.raises(HPACKError, match="index"):
+    with pytest.raises(Exception, match=r"(?i)index"):
         received(blocks, b"\xbe")
 
 
 def test_what_is_remembered_stays_within_bounds() -> None:
-    blocks = BlockDecoder(65_536)
+    blocks = BlockDecoder(EngineDecoder())
     for number in range(5_000):
         received(blocks, encode_literals([(b"x", b"%d" % number)]))
     received(blocks, encode_literals([(b"x", b"v" * 5_000)]))

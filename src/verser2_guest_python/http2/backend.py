@@ -30,15 +30,19 @@ if TYPE_CHECKING or not _jh2_is_wanted:
     from h2.exceptions import H2Error, ProtocolError, StreamClosedError
     from h2.settings import SettingCodes, Settings
     from h2.stream import H2Stream, StreamClosedBy, StreamInputs, StreamState
-    from hpack import Encoder
+    from hpack import Decoder, Encoder
+    from hpack.exceptions import HPACKError, OversizedHeaderListError
 else:
     from jh2 import events
     from jh2.config import H2Configuration
     from jh2.connection import (
         AllowedStreamIDs,
         ConnectionInputs,
+        Decoder,
         Encoder,
         H2Connection,
+        HPACKError,
+        OversizedHeaderListError,
     )
     from jh2.exceptions import H2Error, ProtocolError, StreamClosedError
     from jh2.settings import SettingCodes, Settings
@@ -50,11 +54,14 @@ __all__ = [
     "ENGINE_NAME",
     "AllowedStreamIDs",
     "ConnectionInputs",
+    "Decoder",
     "Encoder",
     "H2Configuration",
     "H2Connection",
     "H2Error",
     "H2Stream",
+    "HPACKError",
+    "OversizedHeaderListError",
     "ProtocolError",
     "SettingCodes",
     "Settings",

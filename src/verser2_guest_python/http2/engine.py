@@ -24,7 +24,6 @@ from .backend import (
     StreamInputs,
     StreamState,
 )
-from .block_decoder import HPACK_TABLE_BYTES
 from .errors import ErrorCode
 from .fields import BlockEncoder, FieldBlock, Fields
 from .frames import (
@@ -55,7 +54,7 @@ _CLOSED = StreamState.CLOSED
 
 # RFC 9113 §6.5.2, said to the engine because jh2 begins with values of its own for both ends
 _DEFAULT_SETTINGS: Final[dict[SettingCodes, int]] = {
-    SettingCodes.HEADER_TABLE_SIZE: HPACK_TABLE_BYTES,
+    SettingCodes.HEADER_TABLE_SIZE: 4_096,
     SettingCodes.INITIAL_WINDOW_SIZE: DEFAULT_WINDOW_BYTES,
     SettingCodes.MAX_FRAME_SIZE: MAX_FRAME_BYTES,
 }
@@ -86,7 +85,9 @@ class Engine:
         )
         self.h2.local_settings = Settings(client=is_client, initial_values=self._settings())
         self.h2.remote_settings = Settings(client=not is_client, initial_values=_DEFAULT_SETTINGS)
-        self.h2.encoder.header_table_size = HPACK_TABLE_BYTES
+        self.h2.encoder.header_table_size = _DEFAULT_SETTINGS[SettingCodes.HEADER_TABLE_SIZE]
+        self.h2.decoder.max_allowed_table_size = _DEFAULT_SETTINGS[SettingCodes.HEADER_TABLE_SIZE]
+        self.h2.decoder.max_header_list_size = options.max_header_list_bytes
         self._encoder = BlockEncoder(self.h2.encoder)
         self._inbound = Inbound(self)
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .backend import Encoder
-from .block_decoder import HpackDecoder
+from .backend import Decoder, Encoder
 
 Fields = Sequence[tuple[bytes, bytes]]
 """Header fields as bytes: lower-case names, pseudo-header fields first."""
@@ -156,13 +155,10 @@ class BlockEncoder:
 
 
 class BlockDecoder:
-    """Decodes header blocks, and knows those again that leave the dynamic table as it is.
+    """Decodes header blocks, and knows those again that leave the dynamic table as it is."""
 
-    `max_header_list_bytes` is the largest list of fields that is read, in bytes (RFC 9113 §10.5.1).
-    """
-
-    def __init__(self, max_header_list_bytes: int) -> None:
-        self._decoder = HpackDecoder(max_header_list_bytes)
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
         self._remembered: dict[bytes, Fields] = {}
 
     def remembered(self, block: bytes) -> Fields | None:
@@ -172,13 +168,12 @@ class BlockDecoder:
     def decode(self, block: bytes) -> tuple[Fields, bool]:
         """The fields of a block, and whether they may be remembered for the same bytes.
 
-        Raises what `HpackDecoder.decode` raises.
+        Raises what hpack raises.
         """
-        fields, steady = self._decoder.decode(block)
-        if steady:
+        fields: Fields = tuple((name, value) for name, value, *_ in self._decoder.decode(block, raw=True))
+        if leaves_table(block):
             return fields, len(block) <= MAX_REMEMBERED_BLOCK_BYTES
-        if self._remembered:
-            self._remembered.clear()  # indices have moved
+        self._remembered.clear()  # indices have moved
         return fields, False
 
     def remember(self, block: bytes, fields: Fields) -> None:
@@ -186,3 +181,7 @@ class BlockDecoder:
         if len(self._remembered) >= MAX_REMEMBERED_BLOCKS:
             self._remembered.clear()
         self._remembered[block] = fields
+
+    def forget(self) -> None:
+        """A block was decoded elsewhere: indices may have moved."""
+        self._remembered.clear()

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hpack.exceptions import HPACKError, OversizedHeaderListError
-
 from .backend import (
     AllowedStreamIDs,
     ConnectionInputs,
     H2Error,
+    HPACKError,
+    OversizedHeaderListError,
     StreamClosedError,
     StreamInputs,
 )
@@ -48,6 +48,7 @@ _RECV_HEADERS = StreamInputs.RECV_HEADERS
 _RECV_DATA = StreamInputs.RECV_DATA
 _RECV_END = StreamInputs.RECV_END_STREAM
 
+_FIELD_BYTES = 32  # beside its name and value (RFC 9113 §10.5.1), which jh2 leaves out
 _COUNTED_TOGETHER = 1_000  # idle frames, see `floods`
 _SMALL_BYTES = 256  # a late DATA frame of less is no use to anybody
 _LATE_FIELDS_WEIGHT = 10  # what they cost, beside an empty DATA frame
@@ -75,7 +76,7 @@ class Inbound:
         self._preface_seen = engine.is_client
         self.idle_frames = 0
         self._rare = RareFrames(self, engine)
-        self._decoder = BlockDecoder(engine.options.max_header_list_bytes)
+        self._decoder = BlockDecoder(engine.h2.decoder)
         self._is_well_formed = is_response if engine.is_client else is_request
         self._peer_parity = AllowedStreamIDs.EVEN if engine.is_client else AllowedStreamIDs.ODD
 
@@ -241,6 +242,8 @@ class Inbound:
     def _decode(self, block: bytes) -> tuple[Fields, bool]:
         try:
             fields, keep = self._decoder.decode(block)
+            if len(fields) * _FIELD_BYTES > self._options.max_header_list_bytes:
+                raise OversizedHeaderListError("too many fields")
         except OversizedHeaderListError as error:
             raise EngineError(
                 ErrorCode.ENHANCE_YOUR_CALM, f"the peer sent too large headers: {error}", limit="headers"
