@@ -140,6 +140,7 @@ lock: $(STAMPS)/uv ## resolve requirements/*.txt anew, with hashes (UPGRADE=1 fo
 	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml $(CONTAINER_EXTRAS) -c requirements/lint.txt \
 		-c requirements/speed.txt -o requirements/container.txt
 	@$(LOCK) $(if $(UPGRADE),--upgrade) requirements/docs.in -c requirements/test.txt -o requirements/docs.txt
+	@$(LOCK) $(if $(UPGRADE),--upgrade) requirements/node.in -o requirements/node.txt
 
 # The time that goes into what is built: that of the last commit
 EPOCH = $${SOURCE_DATE_EPOCH:-`git log -1 --format=%ct 2>/dev/null || echo 1767225600`}

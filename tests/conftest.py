@@ -11,7 +11,6 @@ import asyncio
 import gc
 import inspect
 import os
-import shutil
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.certificates import Certificates
+from tests.support.node_peers import why_no_peers
 
 pytest_plugins = ["pytester"]
 
@@ -69,8 +69,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("interop") is not None and shutil.which("node") is None:
-        reason = "node is not installed: the tests against the Node.js peers need it (version 20 or newer)"
+    if item.get_closest_marker("interop") is not None and (reason := why_no_peers()) is not None:
         if os.environ.get("CI"):
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)

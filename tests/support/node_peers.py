@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import subprocess
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from tests.support.certificates import Certificates
 
 PEERS = Path(__file__).resolve().parents[1] / "interop" / "peer"
 
+_NODE_VERSION = (20, 12)  # HTTP/2 over a TLS socket that is there already (performServerHandshake)
 EVENT_SECONDS = 10.0
 STOP_SECONDS = 5.0
 # How much longer than its own measuring a load run may take
@@ -33,6 +37,18 @@ MAX_LINE_BYTES = 16 * 1024 * 1024
 KEPT_STDERR_LINES = 200
 
 Event = dict[str, Any]
+
+
+@cache
+def why_no_peers() -> str | None:
+    """Why the peers cannot run on this machine, in one sentence; None where they can."""
+    needed = f"the tests against the Node.js peers need {'.'.join(map(str, _NODE_VERSION))} or newer"
+    if (node := shutil.which("node")) is None:
+        return f"Node.js is not installed: {needed}"
+    said = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    if tuple(map(int, said.lstrip("v").split(".")[:2])) < _NODE_VERSION:
+        return f"Node.js {said} is too old: {needed}"
+    return None
 
 
 class PeerFailed(AssertionError):
