@@ -243,6 +243,23 @@ async def test_a_client_that_leaves_before_it_is_accepted(certs: Certificates) -
         assert [record.status for record in await place.recorded(1)] == [499]
 
 
+async def test_one_that_still_opens_when_the_gateway_stops_is_told_so(certs: Certificates) -> None:
+    diary = Diary()
+    async with gateway_at(certs, app=make_socket_app(diary)) as place:
+        opening = asyncio.ensure_future(_open(place, "/never"))
+        await until(lambda: diary.events == ["asked"])
+    with pytest.raises(InvalidStatus) as refused:
+        await opening
+    response = refused.value.response
+    [record] = await place.recorded(1)
+    assert response.body is not None
+    error = json.loads(response.body)["error"]
+    assert (response.status_code, error["code"]) == (502, "gateway-stopped")
+    assert error["requestId"] == response.headers["x-request-id"] == record.request_id
+    assert (record.status, record.code, record.close_code) == (502, "gateway-stopped", None)
+    assert diary.events[1].startswith("ended: ")  # the app has been told too
+
+
 async def _open(place: Place, path: str) -> None:
     async with client(place, path):
         pass

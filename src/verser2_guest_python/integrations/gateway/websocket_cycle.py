@@ -7,6 +7,7 @@ the other one wait: nothing is kept here but the message that is being passed on
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Final
 
 from verser2_guest_python.asgi.types import Message, Receive, Send
@@ -28,12 +29,14 @@ from .cycle import Cycle
 from .forwarding import Pairs
 from .pages import Headers
 from .record import CLIENT_GONE, CLIENT_LEFT, MESSAGE_TOO_LARGE, GatewayRecord
-from .refusal import ClientGone, Refusal, malformed, refusal_for, socket_refusal
+from .refusal import AnswerCutOff, ClientGone, Refusal, malformed, refusal_for, socket_refusal, stopped
 
 NORMAL: Final = 1000
 NO_STATUS: Final = 1005
 ABNORMAL: Final = 1006
 TOO_BIG: Final = 1009
+STOPPED: Final = 1012
+"""How the server tells of its end (service restart, as RFC 6455's registry calls it)."""
 BAD_GATEWAY: Final = 1014
 _OPEN: Final = 101
 _CLOSE_SECONDS: Final = 2.0
@@ -68,6 +71,11 @@ class WebSocketCycle(Cycle):
             record.code = record.code or CLIENT_LEFT
         except Refusal as reason:
             await self._refuse(reason)
+        except asyncio.CancelledError:  # by a server that ends so
+            if not self._begun:
+                with suppress(AnswerCutOff, ClientGone):
+                    await self._refuse(stopped())
+            raise
         finally:
             first, self._first = self._first, None
             if first is not None:
@@ -108,7 +116,7 @@ class WebSocketCycle(Cycle):
                     waiting.append(first)
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 if first is not None and first.done() and first.result()["type"] != "websocket.receive":
-                    raise ClientGone
+                    raise stopped() if first.result().get("code") == STOPPED else ClientGone()
             socket = opening.result()
             return socket
         except VerserError as error:

@@ -15,6 +15,7 @@ from .connection import ReadingClient
 from .limits import GatewayLimits
 from .pages import answer
 from .refusal import head_too_large
+from .websocket_cycle import STOPPED
 
 
 class GatewayWebSocketProtocol(WebSocketsSansIOProtocol):
@@ -43,6 +44,14 @@ class GatewayWebSocketProtocol(WebSocketsSansIOProtocol):
             self.close_sent = True
             self.transport.write(answer(head_too_large(str(self.conn.handshake_exc))))
             self.transport.close()
+
+    def shutdown(self) -> None:
+        opening = self.handshake_initiated and not (self.handshake_complete or self.close_sent)
+        if opening and self.initial_response is None:
+            # uvicorn would say 500 and close; told so, the cycle says what has happened, and then ends
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": STOPPED})
+        else:
+            super().shutdown()
 
     def pause_writing(self) -> None:
         super().pause_writing()
