@@ -51,7 +51,7 @@ class MemorySession:
         self.session.start()
 
     def feed(self, data: bytes) -> None:
-        self.session.data_received(data)
+        self.session.records_received((data,))
 
     def written(self) -> list[h2f.Frame]:
         """All frames up to now."""

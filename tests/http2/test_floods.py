@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
+from collections.abc import Sequence
 
 import pytest
 
@@ -191,21 +192,21 @@ async def test_who_sends_without_end_lets_others_have_their_turn(certs: Certific
         await peer.sync()
         turn = 0
         large: list[int] = []  # in which turn each large read came
-        received = session.data_received
+        received = session.records_received
 
         def count_turns() -> None:
             nonlocal turn
             turn += 1
             counting[0] = session.loop.call_soon(count_turns)
 
-        def note(data: bytes) -> None:
-            if len(data) > 100_000:
+        def note(records: Sequence[bytes]) -> None:
+            if sum(map(len, records)) > 100_000:
                 large.append(turn)
-            received(data)
+            received(records)
 
         counting = [session.loop.call_soon(count_turns)]
         try:
-            session.data_received = note  # type: ignore[method-assign]
+            session.records_received = note  # type: ignore[method-assign]
             for _ in range(100):
                 peer.send(h2f.frame(0xAB, 0, bytes(10_000)) * 10)
             await peer.sync()

@@ -10,6 +10,7 @@ in `inbound`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from .backend import (
@@ -264,6 +265,6 @@ class Engine:
 
     # --- Receiving ------------------------------------------------------------------------
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, records: Sequence[bytes]) -> None:
         """Takes what the transport brought; raises EngineError when the connection cannot go on."""
-        self._inbound.feed(data)
+        self._inbound.feed(records)

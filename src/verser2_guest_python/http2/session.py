@@ -1,13 +1,13 @@
 """One HTTP/2 session over TLS: the engine, its streams, credit, resets, PING and an orderly end.
 
-Bytes come in from the TLS transport through `data_received`; everything that a turn of the event
+Bytes come in from the TLS transport through `records_received`; everything that a turn of the event
 loop produces leaves in one flush (protocol.md §12.5). Reading never waits for writing (§12.7).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from .credit import Credit
@@ -224,15 +224,18 @@ class Session:
         """Engine: DATA of a stream that is closed already."""
         self.credit.dropped(flow_bytes)
 
-    def data_received(self, data: bytes) -> None:
-        """Plaintext of one transport read; listeners run when all of it was understood (§5)."""
+    def records_received(self, records: Sequence[bytes]) -> None:
+        """Plaintext of one transport read, as its TLS records had it, or cut in any other way.
+
+        Listeners run when all of it was understood (§5).
+        """
         if self.lost is not None:
             return
         self.heard = True
         self._reading = True
         failure: EngineError | None = None
         try:
-            self.engine.feed(data)
+            self.engine.feed(records)
         except EngineError as error:
             failure = error
         self.notices.tell_all()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 
 from .errors import AlpnError, ConnectError, ConnectTimeout, HandshakeFailed, HostUnreachable
 from .handshakes import explain, explain_client
+from .options import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
     from .door import Door
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 _HUNG_UP = "the other end closed it"
 _HINT = ": it may want a client certificate, or not trust ours"  # some servers say so by hanging up
 
-_READ_BYTES = 65_536
 _TURN_BYTES = 131_072  # of one read, behind which other connections have their turn
 _GOODBYE_SECONDS = 1.0  # for what still waits when the other end has closed
 _HIGH_WATER_BYTES = 256 * 1024  # of bytes that wait for the kernel, above which bodies pause
@@ -223,33 +223,37 @@ class TlsTransport(asyncio.Protocol):
 
     def _read(self) -> None:
         read = self._object.read
-        chunks: list[bytes] = []
+        incoming = self._incoming
+        records: list[bytes] = []
         ended = False
         try:
-            while chunk := read(_READ_BYTES):
-                chunks.append(chunk)
-            ended = True
+            while incoming.pending:  # to ask once more than there are records costs an exception each time
+                record = read(MAX_RECORD_BYTES)
+                if not record:
+                    ended = True
+                    break
+                records.append(record)
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:  # close_notify
             ended = True
         except ssl.SSLError as error:
             self.failure = self._explain(error)
-            self._deliver(chunks)
+            self._deliver(records)
             self._lose(str(self.failure))
             self._send()
             self.close(0.0)
             return
         if self._outgoing.pending:
             self._send()
-        self._deliver(chunks)
+        self._deliver(records)
         if ended and self._state is _State.OPEN:
             self._lose(_HUNG_UP)
             self.close(_GOODBYE_SECONDS)
 
-    def _deliver(self, chunks: list[bytes]) -> None:
-        if chunks and self._session is not None:
-            self._session.data_received(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+    def _deliver(self, records: list[bytes]) -> None:
+        if records and self._session is not None:
+            self._session.records_received(records)
 
     def write(self, records: Iterable[bytes]) -> None:
         """Plaintext, each piece one TLS record, in one write to TCP."""
