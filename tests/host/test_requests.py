@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.host.peers import DOMAIN, Broker, Guest, failed, running_host
 from tests.support.certificates import Certificates
 from verser2_guest_python.host import RequestRecord
+from verser2_guest_python.host.exchange import Exchange
 from verser2_guest_python.wire.envelopes import encode_response
 
 
@@ -31,6 +33,30 @@ async def test_a_request_and_its_answer(certs: Certificates) -> None:
         assert lease.stream.closed
         assert stream.closed
         assert host.get_stats().active_requests == 0
+
+
+async def test_a_request_that_is_over_leaves_nothing_for_the_garbage_collector(certs: Certificates) -> None:
+    async with running_host(certs) as host, Guest(host, certs) as guest, Broker(host, certs) as broker:
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(5):
+                lease = await guest.lease()
+                stream = broker.request("POST", "/", end=False)
+                if number % 2:
+                    await stream.write(b"request body")
+                    head = await lease.request()
+                    await lease.answer(head, 200, {}, b"before all of the request has come")
+                    await stream.write(b"", end=True)
+                else:
+                    await stream.write(b"", end=True)
+                    await lease.answer(await lease.request(), 200, {}, b"answer")
+                assert (await broker.answer(stream)).status == 200
+            while host.get_stats().active_requests:
+                await broker.session.ping()
+            assert [one for one in gc.get_objects() if isinstance(one, Exchange)] == []
+        finally:
+            gc.enable()
 
 
 async def test_leases_are_taken_first_in_first_out(certs: Certificates) -> None:

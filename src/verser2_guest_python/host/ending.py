@@ -202,6 +202,7 @@ class Ending(ABC):
             self._linger.cancel()
         if self._upload is not None:
             self._upload.stop()
+            self._upload = None  # which knows us: else both would wait for the garbage collector
         if self._downloader is not None:
             self._downloader.cancel()
         self._services.closed()
