@@ -40,6 +40,7 @@ from verser2_guest_python.service.logs.setup import Logs, set_up_logs
 from verser2_guest_python.service.metrics.totals import Totals
 from verser2_guest_python.service.process.event_loop import run_in_loop
 from verser2_guest_python.service.process.exit_codes import ExitCode, exit_code
+from verser2_guest_python.service.process.garbage import look_seldom, pass_over_what_is_there
 from verser2_guest_python.service.process.hang_up import HangUp
 from verser2_guest_python.service.process.signals import StopSignals
 from verser2_guest_python.service.process.systemd import Notifier, counted
@@ -65,6 +66,7 @@ def run_gateway(settings: Settings) -> int:
     maps = parse_maps(settings.gateway.map)
     check_credentials(settings.tls)
     logs = set_up_logs(settings.log, traced=settings.otel)
+    look_seldom()
     try:
         return run_in_loop(_Running(settings, logs).run(maps))
     finally:
@@ -170,6 +172,7 @@ class _Running:
                 hang_up.install(reload)
                 watched = watched_certificates(settings.tls, logs.events, reload, watch)
                 await stack.enter_async_context(watched)
+                pass_over_what_is_there()
                 logs.events.info(
                     "listening",
                     url=server.url,

@@ -29,6 +29,7 @@ from verser2_guest_python.service.logs.guest import GuestLog, watch
 from verser2_guest_python.service.logs.setup import Logs, set_up_logs
 from verser2_guest_python.service.process.event_loop import run_in_loop
 from verser2_guest_python.service.process.exit_codes import exit_code
+from verser2_guest_python.service.process.garbage import look_seldom, pass_over_what_is_there
 from verser2_guest_python.service.process.request_limit import RequestLimit
 from verser2_guest_python.service.process.serving import Serving
 from verser2_guest_python.service.process.signals import STOP_SIGNALS
@@ -49,6 +50,7 @@ def run_guest(settings: Settings, worker: Worker | None = None) -> int:
     terminal: there a sentence is worth more than a line. A worker tells its supervisor instead.
     """
     logs = set_up_logs(settings.log, worker=worker.peer_id if worker else "", traced=settings.otel)
+    look_seldom()
     try:
         return run_in_loop(_run(settings, logs, worker))
     except VerserError as error:
@@ -113,6 +115,7 @@ async def _run(settings: Settings, logs: Logs, worker: Worker | None) -> int:
             if worker is None:
                 changed = partial(renew, "certificates changed")
                 await stack.enter_async_context(watched_certificates(settings.tls, logs.events, changed))
+            pass_over_what_is_there()
             code = await serving.run(_serve(guest, settings))
     except VerserError as error:
         if isinstance(error, LifespanStartupFailed) and "\n" in error.app_message:

@@ -32,6 +32,7 @@ from verser2_guest_python.service.metrics.totals import Totals
 from verser2_guest_python.service.output.errors import sentences_of
 from verser2_guest_python.service.process.event_loop import run_in_loop
 from verser2_guest_python.service.process.exit_codes import ExitCode
+from verser2_guest_python.service.process.garbage import look_seldom, pass_over_what_is_there
 from verser2_guest_python.service.process.hang_up import HangUp
 from verser2_guest_python.service.process.signals import StopSignals
 from verser2_guest_python.service.process.systemd import Notifier, counted
@@ -53,6 +54,7 @@ def run_host(given: Mapping[str, Any]) -> int:
     settings, policy = _read(given)
     host = make_host(settings, policy)
     logs = set_up_logs(settings.log, traced=settings.otel)
+    look_seldom()
     try:
         return run_in_loop(_run(host, given, settings, policy, logs))
     finally:
@@ -176,6 +178,7 @@ async def _serve(
     hang_up = HangUp(loop, signals)
     watch = CertificateWatch(files_of(settings.tls, settings.host.client_ca_file))  # before they are read
     await host.start()
+    pass_over_what_is_there()
     signals.install()
     notifier = Notifier.of_process()
     reload = partial(_reload, host, given, logs, has_policy=policy is not None, notifier=notifier)
