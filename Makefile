@@ -18,8 +18,8 @@ PYTEST_ARGS ?=
 DIST ?= dist
 # Where `make docs` puts the pages
 SITE ?= site
-# Most tests wait for processes and sockets: two files at a time take little more than half the time. WORKERS=0 for one.
-WORKERS ?= 2
+# Most tests wait for processes and sockets: three files at a time keep two cores busy. WORKERS=0 for one.
+WORKERS ?= 3
 # What tests import is compiled once and kept (`make clean` removes it), also for those who keep nothing elsewhere.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
