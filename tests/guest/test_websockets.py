@@ -737,11 +737,14 @@ async def test_a_websocket_that_does_not_end_in_time_is_cut(certs: Certificates)
         await asyncio.sleep(60)
 
     async with serving(certs, handler) as (host, guest):
+        events = Events(guest)
         socket = await opened(host)
         await begun.wait()
         async with asyncio.timeout(10):
             await guest.close(timeout=0.2)
         assert socket.stream.error is not None
+        told = (await events.wait("request-completed")).fields
+        assert (told["status"], told["reason"]) == (101, "cut off by the end of the Guest")
 
 
 # --- Nothing leaks --------------------------------------------------------------------------------

@@ -77,6 +77,12 @@ class Apps:
                 raise
 
     async def shutdown(self, timeout: float | None) -> None:
-        """Stops what was started, the last one first, within `timeout` seconds each."""
+        """Stops what was started, the last one first, within `timeout` seconds each; cancelled, at once."""
+        cancelled: asyncio.CancelledError | None = None
         while self._started:
-            await self._started.pop().lifespan.shutdown(timeout)
+            try:
+                await self._started.pop().lifespan.shutdown(timeout)
+            except asyncio.CancelledError as error:
+                cancelled, timeout = error, 0.0
+        if cancelled is not None:
+            raise cancelled

@@ -21,7 +21,7 @@ from verser2_guest_python.peer.backoff import Backoff
 from verser2_guest_python.peer.dial import dial
 from verser2_guest_python.peer.hosts import Hosts, is_final
 from verser2_guest_python.peer.proxy import Proxy
-from verser2_guest_python.peer.tasks import end_tasks
+from verser2_guest_python.peer.tasks import wait_over
 from verser2_guest_python.peer.tls import TlsFiles
 
 from .lifecycle import Cause, Listeners
@@ -97,7 +97,8 @@ class Keeper:
         self._failure: VerserError | None = None
         self._reported = ""  # the last refusal that was told as an error
         self._retired: dict[asyncio.Task[None], GuestSession] = {}
-        self._hurry = asyncio.Event()
+        self._hurry = asyncio.Event()  # the next attempt is to come at once
+        self._hurried = False
         self._renewal: str | None = None
         self._taken_warned = False
 
@@ -335,10 +336,21 @@ class Keeper:
         current, self.current = self.current, None
         if current is not None:
             self._retire(current, drain=current.session.lost is None, reason=reason, timeout=timeout)
-        if self._retired:
-            # One that drains since longer has a time of its own, one that was lost has none
-            _, pending = await asyncio.wait(self._retired, timeout=timeout + _CLOSE_SECONDS)
-            await end_tasks(pending)
+        if self._hurried:
+            self.hurry()
+        try:
+            if self._retired:
+                # One that drains since longer has a time of its own, one that was lost has none
+                await asyncio.wait(self._retired, timeout=timeout + _CLOSE_SECONDS)
+        finally:
+            self.hurry()
+            await wait_over(tuple(self._retired))
+
+    def hurry(self) -> None:
+        """What still drains, or is about to, is cut off and closed in good order."""
+        self._hurried = True
+        for session in self._retired.values():
+            session.hurry()
 
 
 def _cause_of(error: VerserError) -> Cause:

@@ -15,6 +15,7 @@ from verser2_guest_python.http2 import ConnectionLost, FieldBlock, Goaway, Http2
 from verser2_guest_python.peer.address import HostAddress
 from verser2_guest_python.peer.dial import converse, exchange, peer_block, verser_error
 from verser2_guest_python.peer.refusal import refused
+from verser2_guest_python.peer.tasks import wait_over
 from verser2_guest_python.wire.names import EXTENSIONS
 from verser2_guest_python.wire.registration import (
     GUEST,
@@ -88,6 +89,8 @@ class GuestSession:
         self.address = address
         self.dispatcher = dispatcher
         self._settled = asyncio.Event()  # a request or a WebSocket has ended
+        self._hurried = False
+        self._limit: asyncio.Timeout | None = None  # of a drain
         self._keepalive: asyncio.Task[None] | None = None
         self._control: Stream | None = None
         self._revocation: Stream | None = None
@@ -213,7 +216,7 @@ class GuestSession:
         Returns when nothing runs any more, or after `timeout` seconds; what still runs then is cut.
         """
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(0.0 if self._hurried else timeout) as self._limit:
                 try:
                     await self._take_leave(domains)
                 except (VerserError, Http2Error) as error:
@@ -221,7 +224,19 @@ class GuestSession:
                 while self.active:  # after a loss too: what an app does behind its answer is not lost
                     await self._next_settled()
         except TimeoutError:
-            _log.warning("The drain took longer than %g s: cutting off %d requests", timeout, self.active)
+            if self._hurried:
+                _log.warning("The drain was cut short: cutting off %d requests", self.active)
+            else:
+                _log.warning("The drain took longer than %g s: cutting off %d requests", timeout, self.active)
+        finally:
+            self._limit = None
+
+    def hurry(self) -> None:
+        """What is under way is waited for no longer, neither by a drain nor after a loss."""
+        self._hurried = True
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(self.session.loop.time())
+        self.settled()
 
     async def _take_leave(self, domains: tuple[str, ...]) -> None:
         revoked = not domains
@@ -279,11 +294,17 @@ class GuestSession:
             tasks.append(self._keepalive)
         for task in tasks:
             task.cancel()
-        await self.session.close(reason=reason)
-        if tasks:
-            _, running = await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
-            if running:
-                _log.error("%d app calls go on although they were cancelled: leaving them", len(running))
+        try:
+            await self.session.close(reason=reason)
+        finally:
+            await self._see_off(tasks)
+
+    async def _see_off(self, tasks: list[asyncio.Task[None]]) -> None:
+        try:
+            await wait_over(tasks, seconds=CANCEL_SECONDS)
+        finally:
+            if running := sum(not task.done() for task in tasks):
+                _log.error("%d app calls go on although they were cancelled: leaving them", running)
             self.leases.forget_cancelled()
             self.websockets.forget_cancelled()
 
@@ -292,7 +313,7 @@ class GuestSession:
         self.leases.stop()
         self.websockets.stop()
         try:
-            while self.active:
+            while self.active and not self._hurried:
                 await self._next_settled()
         finally:
             await self.close("the session was lost")

@@ -22,6 +22,7 @@ from verser2_guest_python.http2 import Session
 from verser2_guest_python.peer.address import HostAddress
 from verser2_guest_python.peer.facts import session_facts
 from verser2_guest_python.peer.hosts import Hosts
+from verser2_guest_python.peer.tasks import end_tasks
 from verser2_guest_python.wire.domains import normalize_domain
 
 from .demand import Calls
@@ -215,7 +216,7 @@ class VerserGuest:
                     raise error
             await waiter
         finally:
-            waiter.cancel()
+            await end_tasks([waiter])
 
     def _keep(self) -> None:
         self._keeping = asyncio.get_running_loop().create_task(self._keepers.run(), name="verser-guest")
@@ -290,28 +291,36 @@ class VerserGuest:
         """Drains, stops the app, and closes: nothing that the Host has sent is lost.
 
         `timeout` is in seconds, `timeout_graceful_shutdown` (30) without one. Calls that come while
-        it drains wait for the same end.
+        it drains wait for the same end. Cancelled, the drain goes on without its caller: call this again to
+        wait for it.
         """
         if self._closing is None:
             timeout = self._options.drain_timeout if timeout is None else timeout
-            self._closing = asyncio.get_running_loop().create_task(self._close(reason, timeout))
-        await asyncio.shield(self._closing)
+            work = self._close(reason, timeout)
+            self._closing = asyncio.get_running_loop().create_task(work, name="verser-guest-closing")
+        await asyncio.wait([self._closing])  # which goes on, whatever becomes of who waits
+        if not self._closing.cancelled():  # by a loop that ends
+            self._closing.result()
 
     async def _close(self, reason: str, timeout: float) -> None:
         listeners = self._dispatcher.listeners
         self._state = GuestState.DRAINING
         listeners.tell("draining", reason=reason)
         try:
-            for task in (self._step, self._keeping):
-                if task is not None:
-                    task.cancel()
-                    await asyncio.wait((task,))
-            await self._keepers.stop(reason, timeout)
+            try:
+                await end_tasks([task for task in (self._step, self._keeping) if task is not None])
+            except asyncio.CancelledError:  # the loop ends
+                self._keepers.hurry()
+                raise
+            finally:
+                await self._keepers.stop(reason, timeout)
         finally:
-            await self._dispatcher.apps.shutdown(timeout)
-            self._state = GuestState.CLOSED
-            self._closed.set()
-            listeners.tell("closed", reason=reason)
+            try:
+                await self._dispatcher.apps.shutdown(timeout)
+            finally:
+                self._state = GuestState.CLOSED
+                self._closed.set()
+                listeners.tell("closed", reason=reason)
 
     async def __aenter__(self) -> Self:
         try:

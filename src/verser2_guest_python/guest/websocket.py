@@ -25,7 +25,7 @@ from verser2_guest_python.wire.vws import (
 )
 
 from .demand import Calls
-from .dispatch import APP_FAILED, APP_SILENT, NO_APP, UNTRACED, Dispatcher, trace_of
+from .dispatch import APP_FAILED, APP_SILENT, CUT_OFF, NO_APP, UNTRACED, Dispatcher, trace_of
 
 _log = logging.getLogger("verser2_guest_python.guest")
 
@@ -160,6 +160,11 @@ class GuestWebSocket:
         """Whether the app's answer is on its way."""
         return self._negotiated
 
+    @property
+    def accepted(self) -> bool:
+        """Whether the app has taken it."""
+        return self._channel is not None
+
     def restart(self) -> None:
         """The Guest drains: both ends are told 1012 (service restart)."""
         self._restarting = WebSocketClosed(GOING_AWAY_RESTART, "the service restarts")
@@ -192,29 +197,31 @@ async def serve_websocket(dispatcher: Dispatcher, socket: GuestWebSocket) -> Non
         listeners.tell(
             "request-started", request_id=request_id, source_id="", method="WEBSOCKET", path=opening.path
         )
-    status, reason = 404, None
+    status: int = 499
+    reason: str | None = CUT_OFF
     try:
         status, reason = await _run(dispatcher, socket)
     except OSError:
         status, reason = 499, "cancelled"
     except asyncio.CancelledError:
+        status = 101 if socket.accepted else 499
         socket.abort()
         raise
-    if listeners:
-        listeners.tell(
-            "request-completed",
-            session_id=socket.session_id,
-            request_id=request_id,
-            source_id="",
-            method="WEBSOCKET",
-            path=opening.path,
-            status=status,
-            duration_ms=(perf_counter() - started) * 1_000,
-            bytes_in=socket.received_bytes,
-            bytes_out=socket.sent_bytes,
-            reason=reason,
-            **socket.trace,
-        )
+    finally:
+        if listeners:
+            listeners.tell(
+                "request-completed",
+                session_id=socket.session_id,
+                request_id=request_id,
+                source_id="",
+                method="WEBSOCKET",
+                path=opening.path,
+                status=status,
+                duration_ms=(perf_counter() - started) * 1_000,
+                bytes_in=socket.received_bytes,
+                bytes_out=socket.sent_bytes,
+                reason=reason,
+            )
 
 
 async def _run(dispatcher: Dispatcher, socket: GuestWebSocket) -> tuple[int, str | None]:

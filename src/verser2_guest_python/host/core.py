@@ -143,6 +143,13 @@ class HostCore:
             caller.session.goaway()
         for bridge in list(self.exchanges.bridges):
             bridge.go_away()
+        try:
+            await self._drain(timeout)
+        finally:
+            await self._end_sessions(reason)
+
+    async def _drain(self, timeout: float) -> None:
+        """Until nothing is under way, or the time is up."""
         if self.exchanges.active and min(timeout, self._at_most) > 0:
             started = self.exchanges.loop.time()
             try:
@@ -155,6 +162,8 @@ class HostCore:
                 )
             finally:
                 self._close_by = None
+
+    async def _end_sessions(self, reason: str) -> None:
         self.registry.close()
         closings = [asyncio.ensure_future(caller.session.close(reason=reason)) for caller in self._sessions]
         try:

@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import Self
@@ -25,6 +26,7 @@ from verser2_guest_python.host.observing import HostObserver, Observation
 from verser2_guest_python.host.policy import PolicyEntry, PolicyFunction
 from verser2_guest_python.host.stats import GuestStats, HostStats
 from verser2_guest_python.http2 import Listener, SessionOptions, listen, why
+from verser2_guest_python.peer.tasks import Closing
 from verser2_guest_python.wire.routes import Route
 
 DEFAULT_LEASE_TIMEOUT_SECONDS = 5.0
@@ -42,7 +44,7 @@ class _Run:
         self.listener = listener
         self.port = listener.port
         self.closed = asyncio.Event()
-        self.closing: asyncio.Task[None] | None = None
+        self.closing: Closing | None = None
 
     async def close(self, reason: str, timeout: float) -> None:
         try:
@@ -194,15 +196,16 @@ class VerserHost:
 
         Requests that take longer than `timeout` seconds are cut off; 0 cuts them off at once. Called again
         it may leave less time, never more. Does nothing for a Host that is closed, or never was started.
+        Cancelled, it cuts off what is under way, and closes at once, unless another call waits as well.
         """
         run = self._run
         if run is None:
             return
         if run.closing is None:
-            run.closing = asyncio.ensure_future(run.close(reason, timeout))
+            run.closing = Closing(run.close(reason, timeout), partial(run.core.hurry, 0.0))
         else:
             run.core.hurry(timeout)
-        await asyncio.shield(run.closing)
+        await run.closing.join()
 
     async def serve_forever(self) -> None:
         """Runs until `close` is called elsewhere; cancelled, it closes the Host. Starts it if need be."""
