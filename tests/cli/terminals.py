@@ -37,9 +37,10 @@ class AtTerminal:
         stderr: int | None = None,
         env: Mapping[str, str] | None = None,
         lines: int = LINES,
+        columns: int = COLUMNS,
     ) -> None:
         self._ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, COLUMNS, 0, 0))
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self.process = subprocess.Popen(
             [*COMMAND, *map(str, arguments)],
             stdin=theirs if stdin is None else stdin,

@@ -213,6 +213,13 @@ def test_a_host_that_says_goodbye_and_ends_is_told_once(certs: Certificates) -> 
             assert [line.partition(":")[0] for line in asking.stderr] == ["verser2-guest"]
 
 
+def test_mistakes_of_a_newcomer_are_led_on(stage: Stage) -> None:
+    fails(2, "`broker ws`", arguments=("broker", "get", "ws://a.test/", *stage.peer))
+    fails(2, "No such option '--nope'. Did you mean one of '--", arguments=("--nope",))
+    names = ("--host-url", stage.url, "--guest-id", "g", "--domain", "http://a.test/")
+    fails(2, "--domain", "'http://a.test/'", arguments=("examples.bench_app:app", *names))
+
+
 @pytest.mark.parametrize("url", ["ftp://a.test/", "http://", "http://a b/"])
 def test_a_url_that_cannot_be_asked_for(stage: Stage, url: str) -> None:
     fails(2, arguments=("broker", "get", url, *stage.peer))

@@ -41,6 +41,15 @@ def test_lines_are_coloured_and_line_up(stage: Stage) -> None:
     assert "\x1b[32m200\x1b[0m" in terminal.text
 
 
+def test_a_request_keeps_to_a_line_of_80_columns(stage: Stage) -> None:
+    with AtTerminal(*guest(stage, "narrow"), columns=80) as terminal:
+        terminal.shows("registered")
+        assert run("broker", "get", "narrow.test/a", "--broker-id", "b", *stage.peer).returncode == 0
+        terminal.shows(" b-1")
+    line = next(one for one in terminal.plain.split("\n") if "request 200" in one)
+    assert len(line.rstrip()) <= 80
+
+
 def test_colours_can_be_switched_off(stage: Stage) -> None:
     with AtTerminal(*guest(stage, "plain"), env={"NO_COLOR": "1"}) as terminal:
         terminal.shows("registered")

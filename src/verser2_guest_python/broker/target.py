@@ -54,6 +54,8 @@ def parse_target(
             if "ws" in schemes
             else "a request goes to http:// or https://"
         )
+        if scheme.lower() in WEBSOCKET_SCHEMES and "ws" not in schemes:
+            what += ", and a WebSocket is opened with `broker ws` or websocket()"
         raise VerserUsageError(f"The URL {url!r} begins with {scheme}://: {what}.")
     rest = (rest if absolute else url).partition("#")[0]
     cut = _first_of(rest, "/?")

@@ -23,14 +23,16 @@ from verser2_guest_python.service.process.exit_codes import ExitCode, exit_code,
 
 PROGRAM_NAME: Final = "verser2-guest"
 _ARGUMENT: Final = re.compile(r"\btls_(?:ca|cert|key|pfx)_file\b")
+_SEVERAL: Final = re.compile(r"\(Did you mean one of: (.*)\?\)")  # click's way to put it
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 _EPILOG: Final = """\
 \b
 Examples:
   verser2-guest dev myapp:app
-  verser2-guest myapp:app --host-url https://host.example --guest-id guest-a --domain a.example
-  verser2-guest broker get http://a.example/ --host-url https://host.example
+  verser2-guest myapp:app --host-url https://host.example \\
+    --guest-id guest-a --domain a.example
+  verser2-guest broker get a.example/ --host-url https://host.example
 
 `verser2-guest APP` is short for `verser2-guest serve APP`, whose options are in `verser2-guest serve --help`.
 """
@@ -88,7 +90,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.UsageError as error:
-        return _fail(f"{_ended(error.format_message())}{_where_help_is(error)}", code=ExitCode.USAGE)
+        sentence = _SEVERAL.sub(r"Did you mean one of \1?", error.format_message())
+        return _fail(f"{_ended(sentence)}{_where_help_is(error)}", code=ExitCode.USAGE)
     except click.ClickException as error:
         return _fail(error.format_message(), code=error.exit_code)
     except VerserError as error:

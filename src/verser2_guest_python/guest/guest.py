@@ -121,8 +121,8 @@ def create_verser_guest(
     for domain in routed_domains:
         if "/" in domain or not is_domain(normalize_domain(domain)):
             raise VerserUsageError(
-                f"routed_domains holds {domain!r}, which is no exact hostname: write it without scheme and "
-                "wildcard, and names beyond ASCII in their xn-- form."
+                f"The domain {domain!r} in routed_domains (--domain) is no exact hostname: write it without "
+                "scheme and wildcard, and names beyond ASCII in their xn-- form."
             )
     if isinstance(forwarded_allow_brokers, str):
         raise VerserUsageError("forwarded_allow_brokers is a list of ids, not one string.")

@@ -25,6 +25,7 @@ from verser2_guest_python.service.logs.line import (
     Clock,
     Form,
     Paint,
+    column,
     line_start,
     logfmt_value,
 )
@@ -34,6 +35,7 @@ from verser2_guest_python.service.output.text import duration, safe, size
 
 _METHOD_WIDTH: Final = 7
 _PATH_WIDTH: Final = 30
+_OTHERS_WIDTH: Final = 36  # of the time, `request`, status and method, with the blanks between them
 _SERVER_ERROR: Final = 500
 
 
@@ -214,7 +216,9 @@ class AccessLog:
         )
         why = f"  {paint(safe(reason), RED)}" if reason else ""
         trace = shown_trace(paint, trace_id)
-        self._sink.write(f"{head} {what}{safe(path).ljust(_PATH_WIDTH)} {paint(tail, DIM)}{why}{trace}")
+        others = _OTHERS_WIDTH + len(self._who) + len(tail)
+        shown = column(safe(path), _PATH_WIDTH, others)
+        self._sink.write(f"{head} {what}{shown} {paint(tail, DIM)}{why}{trace}")
 
     def _write_record(
         self,

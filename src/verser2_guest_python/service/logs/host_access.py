@@ -11,13 +11,23 @@ from typing import Final
 
 from verser2_guest_python.host.events import RequestRecord
 from verser2_guest_python.service.logs.access import log_request, shown_trace, status_colours
-from verser2_guest_python.service.logs.line import BLUE, BOLD, DIM, LEVEL_WIDTH, RED, line_start, logfmt_line
+from verser2_guest_python.service.logs.line import (
+    BLUE,
+    BOLD,
+    DIM,
+    LEVEL_WIDTH,
+    RED,
+    column,
+    line_start,
+    logfmt_line,
+)
 from verser2_guest_python.service.logs.setup import Logs
 from verser2_guest_python.service.logs.trace import TRACE_ID
 from verser2_guest_python.service.output.text import duration, safe, size
 
 _METHOD_WIDTH: Final = 10  # WEBSOCKET, and a blank
 _TARGET_WIDTH: Final = 36
+_OTHERS_WIDTH: Final = 38  # of the time, `request`, status and method, with the blanks between them
 _SHOWN_WAIT_MS: Final = 1.0
 
 
@@ -81,7 +91,7 @@ class HostAccessLog:
         head = f"{line_start(paint, stamp, '')} {paint('request'.ljust(LEVEL_WIDTH), BLUE)}"
         method = paint(safe(record.method).ljust(_METHOD_WIDTH), BOLD)
         what = f"{paint(code, *status_colours(record.status))} {method}"
-        where = safe(f"{record.domain or ''}{path}").ljust(_TARGET_WIDTH)
+        where = column(safe(f"{record.domain or ''}{path}"), _TARGET_WIDTH, _OTHERS_WIDTH + len(tail))
         trace = shown_trace(paint, record.noted.get(TRACE_ID, ""))
         why = f"  {paint(safe(record.error), RED)}" if record.error else ""
         self._logs.sink.write(f"{head} {what}{where} {paint(tail, DIM)}{why}{trace}")

@@ -29,6 +29,7 @@ MAGENTA: Final = "35"
 CYAN: Final = "36"
 LEVEL_WIDTH: Final = 7
 EVENT_WIDTH: Final = 14
+_TERMINAL: Final = 2  # the log goes to stderr
 
 
 class Clock:
@@ -61,6 +62,15 @@ class Paint:
 def wants_colour(*, is_terminal: bool) -> bool:
     """Colours on a terminal, unless the user said otherwise (no-color.org, `TERM=dumb`)."""
     return is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def column(text: str, widest: int, others: int) -> str:
+    """`text`, with blanks up to `widest`, or fewer where a terminal has no room for that beside `others`."""
+    try:
+        columns = os.get_terminal_size(_TERMINAL).columns
+    except OSError:  # no terminal
+        return text.ljust(widest)
+    return text.ljust(max(0, min(widest, columns - others)))
 
 
 def level_colours(level: str) -> tuple[str, ...]:
