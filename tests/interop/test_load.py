@@ -63,8 +63,15 @@ async def guest_process(host: NodeHost, certs: Certificates) -> AsyncIterator[in
 
 
 @pytest.mark.limit(120)
-@pytest.mark.parametrize("initial_window", [None, 65_535])
-@pytest.mark.parametrize("loads", [LOADS, LOADS[::-1]], ids=["small first", "large first"])
+@pytest.mark.parametrize(
+    ("loads", "initial_window"),
+    [
+        pytest.param(LOADS, None, id="small first"),
+        pytest.param(LOADS[::-1], 65_535, id="large first, small windows"),
+        pytest.param(LOADS[::-1], None, id="large first", marks=pytest.mark.slow),
+        pytest.param(LOADS, 65_535, id="small first, small windows", marks=pytest.mark.slow),
+    ],
+)
 async def test_load(
     certs: Certificates, loads: list[tuple[str, int, int]], initial_window: int | None
 ) -> None:
