@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.brokers import DOMAIN, scripted
 from tests.support.certificates import Certificates
+from tests.support.clock import Clock
 from tests.support.scripted_host import ScriptedHost, answer, answer_error, read_all, send_head
 from verser2_guest_python import MissingGuestError, RequestTimeoutError, VerserUsageError
 from verser2_guest_python.http2 import StreamReset
@@ -210,8 +211,11 @@ async def test_failures_and_limits_behind_a_redirect(certs: Certificates) -> Non
         await answer_error(stream, "missing-guest")
         with pytest.raises(MissingGuestError):
             await call
-        call = asyncio.create_task(broker.get(URL, timeout=1.5))
+        clock = Clock()
+        call = asyncio.create_task(broker.get(URL, timeout=12.0))
         await redirect(host, "http://b.test/")
+        await host.accept_request()
+        await clock.forward(12.1)
         with pytest.raises(RequestTimeoutError):
             await call
 

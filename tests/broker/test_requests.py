@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.brokers import DOMAIN, scripted
 from tests.support.certificates import Certificates
+from tests.support.clock import Clock
 from tests.support.scripted_host import ScriptedHost, answer, read_all, send_head
 from verser2_guest_python import (
     RequestTimeoutError,
@@ -207,14 +208,17 @@ async def test_an_answer_that_does_not_come_in_time(certs: Certificates) -> None
 
 
 async def test_the_time_limit_holds_between_two_pieces_of_a_body(certs: Certificates) -> None:
-    async with scripted(certs, broker={"timeout": 1.5}) as (host, broker):
+    async with scripted(certs, broker={"timeout": 12.0}) as (host, broker):
+        clock = Clock()
         call = asyncio.create_task(broker.get(URL))
         stream = await host.accept("/verser/request")
         send_head(stream, 200)
         await stream.write(b"first")
-        response = await call
+        reading = asyncio.create_task((await call).read())
+        await clock.forward(0)  # it reads now
+        await clock.forward(12.1)
         with pytest.raises(RequestTimeoutError, match="next piece"):
-            await response.read()
+            await reading
         assert isinstance(await stream.wait_error(), StreamReset)
 
 
