@@ -11,6 +11,7 @@ from tests.guest.guests import Events, guest_at_scripted_host, hello, make_guest
 from tests.host.peers import Peer, Watcher, running_host
 from tests.support.brokers import scripted
 from tests.support.certificates import Certificates
+from tests.support.waiting import until
 from verser2_guest_python import VerserError, create_verser_broker
 from verser2_guest_python.host import HostLimits
 from verser2_guest_python.http2 import ErrorCode, FieldBlock, Session
@@ -37,6 +38,30 @@ async def test_a_host_that_is_full_says_so(certs: Certificates) -> None:
                 await connect()
             assert FULL in str(failure.value)
         await guest.close()
+
+
+async def test_a_guest_comes_back_gently_to_a_host_that_is_full_or_has_its_id(certs: Certificates) -> None:
+    limits = HostLimits(sessions=2)
+    async with running_host(certs, limits=limits) as host, Peer(host, certs) as first:
+        other = make_guest(host, certs, hello)
+        guest = make_guest(host, certs, hello, reconnect_max_delay=0.05)
+        events = Events(guest)
+        await other.connect()
+        serving = asyncio.create_task(guest.serve_forever())
+        await events.wait("reconnecting", 3)
+        told = [one.fields for one in events.find("reconnecting")]
+        assert {one["cause"] for one in told} == {"busy"}
+        assert all(FULL in str(one["reason"]) for one in told)
+        assert all(0.025 <= float(str(one["delay_seconds"])) <= 0.05 for one in told)  # never at once
+        await first.session.close()  # now there is room, and the other Guest has the id
+        await until(lambda: any(one.fields["cause"] == "refused" for one in events.find("reconnecting")))
+        refused = next(one for one in events.find("reconnecting") if one.fields["cause"] == "refused")
+        assert "already registered" in str(refused.fields["reason"])
+        assert float(str(refused.fields["delay_seconds"])) >= 0.025
+        await other.close()
+        await events.wait("registered")
+        await guest.close()
+        await serving
 
 
 async def test_a_session_beyond_a_limit_is_told_what_the_log_says(certs: Certificates) -> None:

@@ -16,10 +16,10 @@ class BrokerFacts:
     """A Broker as it is now.
 
     `session` is the one that new requests leave on, None while there is none. `reconnects` counts attempts to
-    get another one, by why: connection-lost, ping-timeout, goaway, stream-ids; connect-failed and refused are
-    further attempts after one that failed so. `waiting` are the requests and WebSockets that wait in the
-    Broker now: for a session, for a route, for another one to end where the Host allows few at a time, or
-    before another attempt.
+    get another one, by why: connection-lost, ping-timeout, goaway, stream-ids; connect-failed, refused and
+    busy (the Host is full) are further attempts after one that failed so. `waiting` are the requests and
+    WebSockets that wait in the Broker now: for a session, for a route, for another one to end where the Host
+    allows few at a time, or before another attempt.
     """
 
     session: SessionFacts | None

@@ -35,6 +35,7 @@ from verser2_guest_python.http2.deadline import within
 from verser2_guest_python.peer import HostAddress
 from verser2_guest_python.peer.backoff import Backoff
 from verser2_guest_python.peer.facts import session_facts
+from verser2_guest_python.peer.refusal import cause_of
 from verser2_guest_python.wire.routes import Registered
 
 _LOGGER = logging.getLogger("verser2_guest_python.broker")
@@ -253,7 +254,7 @@ class Keeper:
         self._backoff.lost(loop.time())
         self._address += 1
         while True:
-            await asyncio.sleep(self._backoff.next_delay(loop.time()))
+            await asyncio.sleep(self._next_delay())
             if await self._try(cause):
                 return
             cause = self._next_cause()
@@ -279,7 +280,7 @@ class Keeper:
             cause = self._next_cause()
             self._address += 1
             self._backoff.lost(loop.time())
-            delay = max(0.1, self._backoff.next_delay(loop.time()))
+            delay = max(0.1, self._next_delay())
 
     async def _pause(self, link: Link, delay: float) -> None:
         """For so long, or until the session is lost."""
@@ -291,8 +292,12 @@ class Keeper:
 
     def _next_cause(self) -> str:
         """Why there is another attempt after one that failed."""
-        refused = isinstance(self._trouble, (AuthorizationDeniedError, InvalidRegistrationError))
-        return "refused" if refused else "connect-failed"
+        return cause_of(self._trouble)
+
+    def _next_delay(self) -> float:
+        """The pause before the next attempt: another Host may have room, another id is not taken."""
+        gentle = cause_of(self._trouble) == "busy" and len(self._options.addresses) == 1
+        return self._backoff.next_delay(asyncio.get_running_loop().time(), gentle=gentle)
 
     async def _try(self, cause: str) -> bool:
         """One attempt; what went wrong is logged, once an outage, and tried again."""

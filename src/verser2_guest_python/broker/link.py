@@ -36,6 +36,7 @@ from verser2_guest_python.http2 import (
 )
 from verser2_guest_python.http2.deadline import Deadline
 from verser2_guest_python.peer import HostAddress, dial, find_proxy, peer_block, verser_error
+from verser2_guest_python.peer.refusal import note_busy
 from verser2_guest_python.peer.tasks import end_tasks
 from verser2_guest_python.peer.websocket import WebSocketChannel
 from verser2_guest_python.wire.names import (
@@ -130,7 +131,9 @@ class Link:
             raise RequestTimeoutError(
                 f"{address} did not answer the registration within {options.connect_timeout:g} s."
             ) from None
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, VerserError):
+                note_busy(error, session)
             await session.close(reason="the registration failed")
             raise
         link.dial_seconds, link.register_seconds = dialled - started, perf_counter() - dialled

@@ -14,13 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, count
 
-from verser2_guest_python.errors import AuthorizationDeniedError, InvalidRegistrationError, VerserError
+from verser2_guest_python.errors import InvalidRegistrationError, VerserError
 from verser2_guest_python.http2 import Session, SessionOptions
 from verser2_guest_python.peer.address import HostAddress
 from verser2_guest_python.peer.backoff import Backoff
 from verser2_guest_python.peer.dial import dial
 from verser2_guest_python.peer.hosts import Hosts, is_final
 from verser2_guest_python.peer.proxy import Proxy
+from verser2_guest_python.peer.refusal import GENTLE, cause_of, note_busy
 from verser2_guest_python.peer.tasks import wait_over
 from verser2_guest_python.peer.tls import TlsFiles
 
@@ -146,6 +147,8 @@ class Keeper:
             if revoked := tuple(domain for domain in domains if domain not in self._domains()):
                 await guest_session.revoke(revoked)  # while this session registered
         except BaseException as error:
+            if isinstance(error, VerserError):
+                note_busy(error, session)
             await guest_session.close(f"the registration failed ({type(error).__name__}: {error})")
             raise
         guest_session.keep_alive(options.ping_interval, options.ping_timeout)
@@ -180,7 +183,7 @@ class Keeper:
                 await self._connect_again(None)
             else:
                 self._check(failure)
-                await self._connect_again(failure.message, _cause_of(failure))
+                await self._connect_again(failure.message, cause_of(failure))
         while (current := self.current) is not None:
             reason = await asyncio.shield(current.over)
             if current.session.lost is None:
@@ -205,7 +208,7 @@ class Keeper:
         loop = asyncio.get_running_loop()
         self._backoff.lost(loop.time())
         while True:
-            delay = self._backoff.next_delay(loop.time())
+            delay = self._backoff.next_delay(loop.time(), gentle=cause in GENTLE)
             if reason is not None:
                 self._tell_reconnecting(delay, self._backoff.attempt, reason, cause)
             await self._pause(delay)
@@ -214,7 +217,7 @@ class Keeper:
                 return
             except VerserError as error:
                 self._check(error)
-                reason, cause = error.message, _cause_of(error)
+                reason, cause = error.message, cause_of(error)
 
     def _tell_reconnecting(self, delay: float, attempt: int, reason: str, cause: Cause) -> None:
         self._listeners.tell(
@@ -284,8 +287,9 @@ class Keeper:
                 await self._open(self._free_id())
             except VerserError as error:
                 self._check(error)
-                delay = backoff.next_delay(loop.time())
-                self._tell_reconnecting(delay, backoff.attempt, error.message, _cause_of(error))
+                cause = cause_of(error)
+                delay = backoff.next_delay(loop.time(), gentle=cause in GENTLE)
+                self._tell_reconnecting(delay, backoff.attempt, error.message, cause)
             finally:
                 if self.current is not old:
                     self._retire(old, drain=True)
@@ -351,9 +355,3 @@ class Keeper:
         self._hurried = True
         for session in self._retired.values():
             session.hurry()
-
-
-def _cause_of(error: VerserError) -> Cause:
-    """Why an attempt failed."""
-    refused = isinstance(error, InvalidRegistrationError | AuthorizationDeniedError)
-    return "refused" if refused else "connect-failed"

@@ -34,6 +34,7 @@ Cause: TypeAlias = Literal[
     "renewal",
     "connect-failed",
     "refused",
+    "busy",
 ]
 """Why a Guest dials: a `reason` for programs."""
 

@@ -96,7 +96,8 @@ class HostCore:
             reason = "the Host is closing" if self.closing else "the Host has too many sessions"
             if not self.closing:
                 self.turned_away(session.peer_address[0], "sessions")
-            work = session.close(ErrorCode.ENHANCE_YOUR_CALM, reason, tell=True)
+            code = ErrorCode.NO_ERROR if self.closing else ErrorCode.ENHANCE_YOUR_CALM
+            work = session.close(code, reason, tell=True)
             self.tasks.spawn(work, "verser host: refusing a session")
             return
         self._sessions.add(PeerSession(self, session))

@@ -10,7 +10,7 @@ from verser2_guest_python.guest.guest import VerserGuest
 from verser2_guest_python.guest.lifecycle import GuestEvent
 from verser2_guest_python.service.process.systemd import Notifier, counted
 
-FAILED_ATTEMPTS = frozenset({"connect-failed", "refused"})
+FAILED_ATTEMPTS = frozenset({"connect-failed", "refused", "busy"})
 
 
 class GuestNotes:

@@ -184,7 +184,7 @@ _TABLE: Final = (
         "reconnects_total",
         Kind.COUNTER,
         "Attempts to get a new session, by why: connection-lost, ping-timeout, goaway, stream-ids, renewal; "
-        "connect-failed and refused are further attempts after one that failed so.",
+        "connect-failed, refused and busy (the Host is full) are further attempts after one that failed so.",
         ("reason",),
     ),
     Metric("draining", Kind.GAUGE, "1 while it takes leave, else 0.", is_highest=True),
@@ -342,7 +342,7 @@ _GATEWAY_TABLE: Final = (
         "reconnects_total",
         Kind.COUNTER,
         "Attempts to get a new session, by why: connection-lost, ping-timeout, goaway, stream-ids; "
-        "connect-failed and refused are further attempts after one that failed so.",
+        "connect-failed, refused and busy (the Host is full) are further attempts after one that failed so.",
         ("reason",),
     ),
     Metric("domains", Kind.GAUGE, "Domains that can be called."),
