@@ -12,12 +12,14 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from verser2_guest_python.guest.guest import GuestState, VerserGuest
+from verser2_guest_python.guest.lifecycle import GuestEvent
 from verser2_guest_python.service.certificates.expiry import Expiries
 from verser2_guest_python.service.health.checks import Verdict
 from verser2_guest_python.service.metrics.loop_lag import LoopLag
 from verser2_guest_python.service.metrics.measures import GuestMeasures, Report
 from verser2_guest_python.service.metrics.metric_table import METRICS, Metric
 from verser2_guest_python.service.metrics.process_facts import process_report
+from verser2_guest_python.service.output.text import safe
 
 DISTRIBUTION: Final = "verser2-guest-python"
 ALONE: Final = "1"
@@ -41,13 +43,19 @@ class GuestHealth:
         self._version = version(DISTRIBUTION)
         self._began = time.monotonic()
         self._measures = GuestMeasures()
+        self._trouble = ""  # why there was no session the last time
         guest.on_lifecycle(self._measures)
+        guest.on_lifecycle(self._note)
         guest.on_first_byte(self._measures.first_byte)
         self._lag = LoopLag(self._measures.lag.add)
 
     def stop(self) -> None:
         """Watches no more."""
         self._lag.stop()
+
+    def _note(self, event: GuestEvent) -> None:
+        if event.type in ("disconnected", "reconnecting", "error"):
+            self._trouble = str(event.fields.get("reason") or "")
 
     async def live(self) -> Verdict:
         return Verdict(True, "live: the event loop turns")
@@ -65,7 +73,8 @@ class GuestHealth:
             return Verdict(False, f"not ready: {state.value}")
         sessions = guest.facts().sessions
         if not sessions:
-            return Verdict(False, "not ready: not registered at any Host")
+            why = f": {safe(self._trouble)}" if self._trouble else ""
+            return Verdict(False, f"not ready: not registered at any Host{why}")
         where = ", ".join(f"{session.host} as {session.peer_id}" for session in sessions)
         return Verdict(True, f"ready: registered at {where}")
 
