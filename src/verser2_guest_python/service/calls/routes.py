@@ -66,20 +66,25 @@ async def _show(peer: Peer, notes: Notes, *, as_json: bool) -> int:
         return ExitCode.DONE
     if not routes:
         notes.warn(_NO_ROUTES)
-    lines = table(routes, palette, datetime.now(UTC))
+    lines = table(routes, palette)
     await output.write("".join(f"{line}\n" for line in lines).encode())
     return ExitCode.DONE
 
 
 def table(
-    routes: Sequence[BrokerRoute], palette: Palette, now: datetime, columns: int | None = None
+    routes: Sequence[BrokerRoute], palette: Palette, now: datetime | None = None, columns: int | None = None
 ) -> list[str]:
-    """The lines of the table; with `columns` none is longer."""
+    """The lines of the table; with `columns` none is longer.
+
+    `now` tells since when each is as it is: as this Broker saw it, so only where it has watched for a while.
+    """
     rows = [
-        (safe(route.domain), safe(route.target_id), state_of(route), _since(route, now)) for route in routes
+        (safe(route.domain), safe(route.target_id), state_of(route), *([_since(route, now)] if now else []))
+        for route in routes
     ]
-    widths = [max(len(row[column]) for row in (_HEAD, *rows)) for column in range(len(_HEAD) - 1)]
-    lines = [palette.dim(_cut(_row(_HEAD, widths), columns))]
+    head = _HEAD if now else _HEAD[:-1]
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head) - 1)]
+    lines = [palette.dim(_cut(_row(head, widths), columns))]
     for row in rows:
         line = _cut(_row(row, widths), columns)
         lines.append(palette.warning(line) if row[2] == "degraded" else line)
