@@ -236,7 +236,7 @@ async def test_a_host_that_falls_silent_is_noticed(certs: Certificates) -> None:
     async with scripted(certs, broker={"ping_interval": 0.02, "ping_timeout": 0.5}) as (host, broker):
         call = asyncio.create_task(broker.get(URL))
         await host.accept("/verser/request")
-        host.session.data_received = lambda data: None  # type: ignore[method-assign]
+        host.session.records_received = lambda records: None  # type: ignore[method-assign]
         with pytest.raises(DisconnectedTargetError, match="PING"):
             await call
 

@@ -152,6 +152,22 @@ def test_the_second_signal_ends_it_at_once(stage: Stage) -> None:
         process.says('"stopped"', '"exit_code":143')
 
 
+def test_it_waits_for_a_host_that_is_full(certs: Certificates) -> None:
+    pair = ("--tls-cert-file", certs.host, "--tls-key-file", certs.host_key)
+    with start("host", "--port", "0", "--max-sessions", "1", *pair) as host:
+        port = json.loads(host.says('"listening"'))["port"]
+        peer = ("--host-url", f"https://localhost:{port}", "--tls-ca-file", certs.ca)
+        with start("broker", "routes", "--watch", *peer) as other:
+            host.says('"registered"')
+            with start(
+                "gateway", "--listen", "127.0.0.1:0", "--reconnect-max-delay", "0.2", *peer
+            ) as gateway:
+                gateway.says('"connecting"', "too many sessions")
+                assert other.stop() == 143
+                gateway.says('"registered"')
+                assert gateway.stop() == 0
+
+
 def test_https_and_settings_from_a_file(stage: Stage, certs: Certificates, tmp_path: Path) -> None:
     (tmp_path / "gateway.toml").write_text(
         f"""

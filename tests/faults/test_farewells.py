@@ -64,6 +64,18 @@ async def test_a_guest_comes_back_gently_to_a_host_that_is_full_or_has_its_id(ce
         await serving
 
 
+async def test_a_broker_takes_the_next_host_where_the_first_is_full(certs: Certificates) -> None:
+    async with (
+        running_host(certs, limits=HostLimits(sessions=1)) as full,
+        running_host(certs) as other,
+        Peer(full, certs),
+        create_verser_broker(host_url=[full.url, other.url], tls_ca_file=certs.ca) as broker,
+    ):
+        session = broker.facts().session
+        assert session is not None
+        assert session.host == other.url
+
+
 async def test_a_session_beyond_a_limit_is_told_what_the_log_says(certs: Certificates) -> None:
     limits = HostLimits(registration_seconds=0.1, streams_before_registration=2)
     async with running_host(certs, limits=limits) as host:

@@ -25,6 +25,7 @@ from verser2_guest_python.errors import (
     DisconnectedTargetError,
     InvalidRegistrationError,
     RequestTimeoutError,
+    StreamFailureError,
     VerserConfigurationError,
     VerserConnectionError,
     VerserError,
@@ -39,6 +40,8 @@ from verser2_guest_python.peer.refusal import cause_of
 from verser2_guest_python.wire.routes import Registered
 
 _LOGGER = logging.getLogger("verser2_guest_python.broker")
+# Not reached, or left before we were registered, as by a Host that is full or about to stop
+_NOT_JOINED = (VerserConnectionError, RequestTimeoutError, DisconnectedTargetError, StreamFailureError)
 
 
 class _State(Enum):
@@ -178,7 +181,7 @@ class Keeper:
         for left in range(len(self._options.addresses) - 1, -1, -1):
             try:
                 return await Link.open(self._options, self._host, self._free_id())
-            except (VerserConnectionError, RequestTimeoutError) as error:
+            except _NOT_JOINED as error:
                 if not left:
                     raise
                 _LOGGER.warning("Trying the next Host. %s", error.message)

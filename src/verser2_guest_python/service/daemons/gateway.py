@@ -18,8 +18,10 @@ from verser2_guest_python.asgi.types import ASGIApp
 from verser2_guest_python.broker.broker import VerserBroker, create_verser_broker
 from verser2_guest_python.errors import (
     ConnectFailure,
+    DisconnectedTargetError,
     InvalidRegistrationError,
     RequestTimeoutError,
+    StreamFailureError,
     VerserConnectionError,
     VerserError,
     VerserUsageError,
@@ -284,7 +286,8 @@ def _passes(error: VerserError) -> bool:
         return error.reason in _PASSING
     if isinstance(error, InvalidRegistrationError):
         return error.taken
-    return isinstance(error, RequestTimeoutError)
+    # The last two: a session that ended before it was registered, at a Host that is full or about to stop
+    return isinstance(error, (RequestTimeoutError, DisconnectedTargetError, StreamFailureError))
 
 
 def make_broker(settings: Settings) -> VerserBroker:

@@ -75,7 +75,8 @@ class GuestLog:
             self._remember(reason)
             cause, delay = event.fields.get("cause"), event.fields.get("delay_seconds")
             if cause in GENTLE:  # it says no, and is not asked again at once
-                self._events.warning("reconnecting", reason=reason, cause=cause, delay_seconds=delay)
+                seconds = round(float(delay or 0.0), 3)
+                self._events.warning("reconnecting", reason=reason, cause=cause, delay_seconds=seconds)
             else:
                 self._events.warning("reconnecting", reason=reason)
 
