@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,10 +17,17 @@ from typing import Final
 from verser2_guest_python.errors import VerserError
 from verser2_guest_python.service.calls.notes import Notes
 from verser2_guest_python.service.calls.peer import Peer
+from verser2_guest_python.service.output.masking import masked_text
 from verser2_guest_python.service.process.exit_codes import exit_code
-from verser2_guest_python.service.process.tracing import FLUSH_SECONDS, set_up_tracing
+from verser2_guest_python.service.process.tracing import set_up_tracing
 
 SERVICE_NAME: Final = "verser2-broker"
+FLUSH_SECONDS: Final = 2.0
+"""For the spans to leave: somebody waits for the command."""
+_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_DEFAULT_ENDPOINT: Final = "http://localhost:4318"
+_OF_SYSTEM: Final = re.compile(r"\[Errno -?\d+\] ([\w ]+)")
+_MAX_REASON_CHARS: Final = 200
 _PROGRAM: Final = "verser2-guest"
 _OTEL: Final = "opentelemetry"
 
@@ -27,18 +35,18 @@ _OTEL: Final = "opentelemetry"
 def run_traced(peer: Peer, command: str, notes: Notes, main: Callable[[Peer], int]) -> int:
     """Runs `main` within a span of this `command`, if the peer is to be traced; returns what it returns.
 
-    The last spans get 5 s to leave; a warning tells of those that did not. Raises what `main` raises, and
+    The last spans get 2 s to leave; a warning tells of those that did not. Raises what `main` raises, and
     `VerserConfigurationError` without the extra `otel`.
     """
     if not peer.otel:
         return main(peer)
     with _told_once(notes):
-        end = set_up_tracing(SERVICE_NAME)
+        end = set_up_tracing(SERVICE_NAME, flush_seconds=FLUSH_SECONDS)
         try:
             return _within_span(peer, command, main)
         finally:
             if not end():
-                logging.getLogger(_OTEL).warning("nobody has taken them within %g s", FLUSH_SECONDS)
+                logging.getLogger(_OTEL).warning("no answer within %g s", FLUSH_SECONDS)
 
 
 def run_below_parent(peer: Peer, notes: Notes, main: Callable[[Peer], int]) -> int:
@@ -95,7 +103,10 @@ def _told_once(notes: Notes) -> Iterator[None]:
         logger.removeHandler(said)
         logger.propagate = propagates
         if said.message:
-            notes.warn(f"Spans of this command are lost: {said.message.rstrip('.')}.")
+            where = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), _DEFAULT_ENDPOINT)
+            found = _OF_SYSTEM.search(said.message)  # the libraries in between tell half a page
+            why = found[1] if found else said.message[:_MAX_REASON_CHARS].rstrip(".")
+            notes.warn(f"Spans of this command are lost, {masked_text(where)} did not take them: {why}.")
 
 
 class _FirstMessage(logging.Handler):
