@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -74,6 +75,25 @@ async def test_a_broker_takes_the_next_host_where_the_first_is_full(certs: Certi
         session = broker.facts().session
         assert session is not None
         assert session.host == other.url
+
+
+async def test_a_broker_comes_back_gently_to_a_host_that_has_become_full(certs: Certificates) -> None:
+    async with (
+        running_host(certs, limits=HostLimits(sessions=2)) as host,
+        create_verser_broker(
+            host_url=host.url, broker_id="gentle", tls_ca_file=certs.ca, reconnect_max_delay=0.05
+        ) as broker,
+    ):
+        run = host._run
+        assert run is not None
+        core = run.core
+        roomy, core.limits = core.limits, replace(core.limits, sessions=0)
+        link = broker._keeper._link
+        assert link is not None
+        link.session.abort("the test says so")
+        await until(lambda: broker.facts().reconnects.get("busy", 0) >= 2)
+        core.limits = roomy
+        await until(lambda: broker.connected)
 
 
 async def test_a_session_beyond_a_limit_is_told_what_the_log_says(certs: Certificates) -> None:
