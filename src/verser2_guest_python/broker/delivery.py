@@ -112,7 +112,9 @@ class Delivery:
         if total_timeout is not None and total_timeout != math.inf:
             deadline = asyncio.get_running_loop().time() + total_timeout
         seconds = min(timeout or math.inf, total_timeout or math.inf)
-        limit = within(None if seconds == math.inf else seconds)
+        if seconds == math.inf:
+            return await self._follow(request, retries, max_redirects, timeout, deadline, send)
+        limit = within(seconds)
         try:
             async with limit:
                 return await self._follow(request, retries, max_redirects, timeout, deadline, send)

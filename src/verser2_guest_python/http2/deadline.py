@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 _TURNS: Final = 8
 """One in which sockets are read, and some for what that wakes, one after the other."""
@@ -39,15 +39,22 @@ class LateCall:
 
 
 class Deadline:
-    """An `asyncio.Timeout` of that kind: `async with` it, and what takes longer raises TimeoutError."""
+    """An `asyncio.Timeout` of that kind: `async with` it, and what takes longer raises TimeoutError.
 
-    __slots__ = ("_late", "_limit", "_loop", "_when")
+    It does as that does, and does not use it: one inside of the other would take twice the time, and every
+    request has a few.
+    """
+
+    __slots__ = ("_cancelling", "_expired", "_late", "_loop", "_over", "_task", "_when")
 
     def __init__(self, when: float | None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._limit = asyncio.timeout(None)
         self._when = when
         self._late: LateCall | None = None
+        self._task: asyncio.Task[Any] | None = None  # that has begun it
+        self._cancelling = 0  # times that the task was being cancelled before
+        self._expired = False
+        self._over = False
 
     def when(self) -> float | None:
         """The time of the loop at which it is over; None for never."""
@@ -55,30 +62,42 @@ class Deadline:
 
     def expired(self) -> bool:
         """Whether it was over before what it was for."""
-        return self._limit.expired()
+        return self._expired
 
     def reschedule(self, when: float | None) -> None:
         """Another time. Raises RuntimeError once it is over, and before it has begun."""
-        self._limit.reschedule(None)  # raises
+        if self._task is None or self._expired or self._over:
+            raise RuntimeError("this limit of time is over, or has not begun")
         if self._late is not None:
             self._late.cancel()
         self._when = when
         self._late = None if when is None else LateCall(self._loop, when, self._give_up)
 
     def _give_up(self) -> None:
-        self._limit.reschedule(self._loop.time())
+        self._expired = True
+        if self._task is not None:
+            self._task.cancel()
 
     async def __aenter__(self) -> Self:
-        await self._limit.__aenter__()
-        self.reschedule(self._when)
+        task = asyncio.current_task()
+        if task is None or self._task is not None:
+            raise RuntimeError("a limit of time is for one task, and for once")
+        self._task = task
+        self._cancelling = task.cancelling()
+        if self._when is not None:
+            self._late = LateCall(self._loop, self._when, self._give_up)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._over = True
         if self._late is not None:
             self._late.cancel()
-        await self._limit.__aexit__(kind, error, traceback)
+        if self._expired and self._task is not None:
+            ours = self._task.uncancel() <= self._cancelling
+            if ours and isinstance(error, asyncio.CancelledError):
+                raise TimeoutError from error
 
 
 def within(seconds: float | None) -> Deadline:
