@@ -15,9 +15,11 @@ from __future__ import annotations
 
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
 
+TYPE_CHECKING = False  # what type checkers take for true, without the price of importing `typing`
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from verser2_guest_python.asgi.lifespan import LifespanStartupFailed
     from verser2_guest_python.asgi.types import ASGIApp
     from verser2_guest_python.broker.body import Body, Readable

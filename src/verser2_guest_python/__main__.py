@@ -9,8 +9,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from types import FrameType
-from typing import Final, NoReturn
+
+TYPE_CHECKING = False  # until the handler is there, nothing is imported that can wait
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Final, NoReturn
 
 _IMPORTING: Final = "<frozen importlib._bootstrap"
 _INTERRUPTED: Final = 128 + signal.SIGINT
