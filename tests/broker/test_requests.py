@@ -12,7 +12,7 @@ import pytest
 from tests.support.brokers import DOMAIN, scripted
 from tests.support.certificates import Certificates
 from tests.support.clock import Clock
-from tests.support.scripted_host import ScriptedHost, answer, read_all, send_head
+from tests.support.scripted_host import ScriptedHost, allow_streams, answer, read_all, send_head
 from verser2_guest_python import (
     RequestTimeoutError,
     VerserBroker,
@@ -313,6 +313,28 @@ async def test_requests_wait_for_room_where_the_host_allows_few_streams(certs: C
             if waiting > 0:
                 held.append(await host.accept_request())
         assert await asyncio.gather(*calls) == [b"/%d" % number for number in range(20) if number != 5]
+
+
+async def test_requests_that_wait_leave_when_the_host_allows_more_streams(certs: Certificates) -> None:
+    """As it may at any time (protocol.md §12.6): no other request has to end for that."""
+    async with scripted(certs) as (host, broker):
+        allow_streams(host.session, 2)  # the control stream is one of them
+        await host.session.ping()
+        calls = [asyncio.create_task(broker.get(f"{URL}{number}")) for number in range(4)]
+        held = [await host.accept_request()]
+        await host.session.ping()
+        assert host.session.open_streams == 2
+        allow_streams(host.session, 4)
+        held += [await host.accept_request(), await host.accept_request()]
+        await host.session.ping()
+        assert host.session.open_streams == 4
+        allow_streams(host.session, 100)
+        held.append(await host.accept_request())
+        assert [request.path for _, request in held] == ["/0", "/1", "/2", "/3"]
+        for stream, _ in held:
+            await answer(stream, 200)
+        for call in calls:
+            assert (await call).status == 200
 
 
 async def test_no_room_at_all_is_an_error(certs: Certificates) -> None:

@@ -31,6 +31,7 @@ pytestmark = pytest.mark.both_loops
 URL = f"http://{DOMAIN}"
 MAX_WAITS = 200
 MAX_TURNS = 8
+MANY_TURNS = 50  # more than a connection takes, where nothing is waited for
 
 
 async def short(broker: VerserBroker) -> None:
@@ -132,6 +133,29 @@ async def test_connecting_and_closing_a_guest(certs: Certificates) -> None:
                 break
 
 
+@pytest.mark.parametrize("again", [0, 1])
+async def test_connecting_a_guest_to_one_of_two_hosts(certs: Certificates, again: int) -> None:
+    """Both are dialled at once: the session with the slower one is for nothing."""
+    async with host_at(certs) as first, host_at(certs) as second:
+        for turns in range(MANY_TURNS):
+            guest = create_verser_guest(
+                host_url=[first.url, second.url],
+                guest_id="guest-a",
+                routed_domains=[DOMAIN],
+                app=make_app(),
+                tls_ca_file=certs.ca,
+            )
+            guest._keepers.all[0]._hosts._head_start = 0.0
+            connecting = asyncio.create_task(guest.connect())
+            if await cancelled_after(turns, again, connecting):
+                assert not guest.connected
+                await until(lambda: first.get_stats().sessions + second.get_stats().sessions == 0)
+                await guest.connect()
+            assert guest.connected
+            await guest.close()
+            await until(lambda: first.get_stats().sessions + second.get_stats().sessions == 0)
+
+
 @pytest.mark.parametrize("again", [0, 1, 2])
 async def test_closing_a_guest(certs: Certificates, again: int) -> None:
     """While an app answers. Its caller may leave; cancelled itself, as by a loop that ends, it closes."""
@@ -147,7 +171,7 @@ async def test_closing_a_guest(certs: Certificates, again: int) -> None:
                 closing = asyncio.create_task(guest.close(timeout=60.0))
                 await asyncio.sleep(0)
                 (task,) = [task for task in asyncio.all_tasks() if task.get_name() == "verser-guest-closing"]
-                await cancelled_after(turns, again, task)
+                assert await cancelled_after(turns, again, task)
                 await asyncio.wait([closing])
                 assert left_behind("verser-guest") == []
                 assert (guest.state, told[-1], diary.active) == (GuestState.CLOSED, "closed", 0)
@@ -170,7 +194,7 @@ async def test_closing_a_host(certs: Certificates, again: int) -> None:
         ):
             call = asyncio.create_task(broker.get(f"{URL}/wait"))
             await until(lambda diary=diary: diary.events == ["waiting"])
-            await cancelled_after(turns, again, asyncio.create_task(host.close(timeout=60.0)))
+            assert await cancelled_after(turns, again, asyncio.create_task(host.close(timeout=60.0)))
             assert left_behind("verser host") == []
             assert host.get_stats().sessions == 0
             with pytest.raises(VerserError):
@@ -178,14 +202,15 @@ async def test_closing_a_host(certs: Certificates, again: int) -> None:
             diary.go_on.set()
 
 
-async def cancelled_after(turns: int, again: int, task: asyncio.Task[None]) -> None:
+async def cancelled_after(turns: int, again: int, task: asyncio.Task[None]) -> bool:
+    """Cancels a task after so many turns of the loop, and so often again; whether it was not done before."""
     for _ in range(turns):
         await asyncio.sleep(0)
     for _ in range(1 + again):
         await asyncio.sleep(0)
         task.cancel()
     await asyncio.wait([task])
-    assert task.cancelled()
+    return task.cancelled()
 
 
 def left_behind(name: str) -> list[str]:

@@ -26,7 +26,7 @@ from tests.guest.guests import (
     session_of,
 )
 from tests.support.certificates import Certificates
-from tests.support.scripted_host import ScriptedHost, answer_error, raw_reset, send_head
+from tests.support.scripted_host import ScriptedHost, allow_streams, answer_error, raw_reset, send_head
 from tests.support.waiting import until
 from verser2_guest_python.asgi.types import Receive, Scope, Send
 from verser2_guest_python.http2 import ErrorCode, SessionOptions, Stream
@@ -229,6 +229,21 @@ async def test_a_host_that_allows_few_streams(certs: Certificates, streams: int)
             assert (await ask(host, f"/{number}")).body == f"/{number}".encode()
         assert session_of(guest).open_streams <= streams
         await guest.revoke_routes([DOMAIN])  # there is always a stream left for that
+
+
+async def test_leases_come_when_the_host_allows_more_streams(certs: Certificates) -> None:
+    async with guest_at_scripted_host(certs, hello) as (host, guest):
+        await settled(host)
+        allow_streams(host.session, 1)
+        await host.session.ping()
+        for number in range(20):  # as long as there are leases
+            if waiting_leases(host):
+                assert (await ask(host, f"/{number}")).status == 200
+                await settled(host)
+        assert waiting_leases(host) == 0
+        allow_streams(host.session, 100)
+        assert (await ask(host, "/again")).body == b"/again"
+        await until(lambda: session_of(guest).open_streams > 20)
 
 
 async def test_leases_come_back_when_streams_end_that_were_answered_early(certs: Certificates) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+from itertools import count
 from typing import Any
 
 import pytest
 
+from tests.support.stepping import step
 from verser2_guest_python.http2 import dialing
 from verser2_guest_python.http2.dialing import interleave, open_tcp
 
@@ -93,6 +96,33 @@ async def test_all_refuse_and_the_first_failure_is_told(monkeypatch: pytest.Monk
 
 
 @pytest.mark.both_loops
+@pytest.mark.both_loops
+async def test_cancelled_at_any_await_leaves_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where one has won, and the others are being ended: a socket that is left is told by Python."""
+    monkeypatch.setattr(dialing, "ATTEMPT_DELAY_SECONDS", 0.0)
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    resolve_to(monkeypatch, [(V4, one.getsockname()) for one in listeners])
+
+    async def dial() -> None:
+        (await open_tcp("name", 1)).close()
+
+    try:
+        for again in (0, 1):
+            for wait in count(1):
+                assert wait < 50
+                if not await step(dial(), *range(wait, wait + again + 1)):
+                    break
+                gc.collect()
+        assert asyncio.all_tasks() == {asyncio.current_task(), *_supervisors()}
+    finally:
+        for one in listeners:
+            one.close()
+
+
+def _supervisors() -> set[asyncio.Task[Any]]:
+    return {task for task in asyncio.all_tasks() if "_supervise" in repr(task.get_coro())}
+
+
 async def test_cancelled_in_the_middle_leaves_nothing_behind() -> None:
     silent = Silent()
     try:

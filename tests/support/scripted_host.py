@@ -39,6 +39,8 @@ from verser2_guest_python.wire.routes import Route
 
 ACCEPT_SECONDS = 10.0
 _RST_STREAM = 3
+_SETTINGS = 4
+_MAX_CONCURRENT_STREAMS = 3
 _OPENED_WITH_200 = {
     "/verser/guest/control": "application/x-ndjson",
     "/verser/guest/lease": "application/octet-stream",
@@ -227,6 +229,13 @@ async def read_all(stream: Stream) -> bytes:
     while chunk := await stream.read():
         parts.append(chunk)
     return b"".join(parts)
+
+
+def allow_streams(session: Session, count: int) -> None:
+    """SETTINGS that let the peer open so many streams at a time from now on."""
+    settings = struct.pack(">HL", _MAX_CONCURRENT_STREAMS, count)
+    session.engine.put(struct.pack(">LBL", len(settings) << 8 | _SETTINGS, 0, 0) + settings)
+    session.wrote()
 
 
 def raw_reset(stream: Stream, code: int) -> None:

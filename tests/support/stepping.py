@@ -42,7 +42,7 @@ class Stepped(Awaitable[T]):
 
 
 async def step(coroutine: Coroutine[Any, Any, Any], *cancelled: int) -> bool:
-    """Runs it in a task of its own, cancelled there; whether it had that many awaits."""
+    """Runs it in a task of its own, cancelled there; whether it came to the first of these awaits."""
     stepped = Stepped(coroutine, *cancelled)
 
     async def run() -> None:
@@ -52,4 +52,4 @@ async def step(coroutine: Coroutine[Any, Any, Any], *cancelled: int) -> bool:
     await asyncio.wait([task])
     if not task.cancelled():
         task.result()
-    return stepped.waits >= max(cancelled, default=0)
+    return stepped.waits >= min(cancelled, default=0)

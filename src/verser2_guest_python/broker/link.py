@@ -152,6 +152,7 @@ class Link:
             self._leave(error.reason)
 
         session.on_lost = lost
+        session.on_settings = self.room.wake_all  # there may be more of it now
         session.on_goaway = lambda farewell: self._leave(f"the Host sent GOAWAY ({farewell})")
         self.own(asyncio.create_task(self._follow(on_message), name="verser2-broker-control"))
         self.own(asyncio.create_task(self._keep_alive(), name="verser2-broker-ping"))
@@ -187,6 +188,9 @@ class Link:
                     room.wake()
                     raise
                 await room.wait()
+            except BaseException:
+                room.wake()  # this turn is somebody else's now
+                raise
             else:
                 if stream.id >= self._handover_id:
                     self.worn_out = True

@@ -69,7 +69,7 @@ class Room:
                 return
 
     def wake_all(self) -> None:
-        """The session is over: whoever waits finds that out."""
+        """The session is over, or has room for more: whoever waits finds that out, in their order."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -89,18 +89,19 @@ class HttpLeases:
     def start(self) -> None:
         """Opens the first leases; from now on each that turns active is replaced."""
         self._replacing = True
-        self._calls.join(self._fill)
-        self._fill()
+        self._calls.join(self.fill)
+        self.fill()
 
     def stop(self) -> None:
         """Opens no further leases."""
         self._replacing = False
-        self._calls.leave(self._fill)
+        self._calls.leave(self.fill)
         if self._refill_timer is not None:
             self._refill_timer.cancel()
             self._refill_timer = None
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
+        """Opens the leases that are missing."""
         session = self._session
         missing = self._demand.missing()
         if not missing or not self._replacing or session.lost is not None:
@@ -217,7 +218,7 @@ class HttpLeases:
         session = self._guest_session
         lease = Lease(stream, head, rest, expected, session.binds_brokers, session.session_id)
         self._tasks[stream.id] = self._session.loop.create_task(self._serve(lease))
-        self._fill()
+        self.fill()
 
     def _any_accepted(self) -> bool:
         """Whether this read also brought the Host's 200 for a lease that is told of it after this one."""
@@ -252,7 +253,7 @@ class HttpLeases:
         """An upload that nobody reads; its end makes room where the Host allows few streams."""
         if stream.closed:
             stream.listener = None
-            self._fill()
+            self.fill()
 
     def _lost(self, stream: Stream, reason: str | None) -> None:
         """An idle lease ended without a request: open another, more slowly each time in a row."""
@@ -281,4 +282,4 @@ class HttpLeases:
 
     def _refill(self) -> None:
         self._refill_timer = None
-        self._fill()
+        self.fill()

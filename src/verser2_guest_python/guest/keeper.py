@@ -133,7 +133,15 @@ class Keeper:
         async def register(address: HostAddress, session: Session) -> None:
             await self._register(address, session, peer_id)
 
-        await self._hosts.join(dial_one, register)
+        before = self.current
+        try:
+            await self._hosts.join(dial_one, register)
+        except asyncio.CancelledError:
+            joined = self.current
+            if joined is not None and joined is not before:  # and other sessions were being ended
+                self.current = before
+                await joined.close("the connecting was given up")
+            raise
 
     async def _register(self, address: HostAddress, session: Session, peer_id: str) -> None:
         options, listeners = self._options, self._listeners
@@ -349,6 +357,7 @@ class Keeper:
         finally:
             self.hurry()
             await wait_over(tuple(self._retired))
+            self._hurried = False
 
     def hurry(self) -> None:
         """What still drains, or is about to, is cut off and closed in good order."""

@@ -145,6 +145,12 @@ class GuestSession:
             raise verser_error(error) from error
         self.leases.start()
         self.websockets.start()
+        self.session.on_settings = self._on_settings
+
+    def _on_settings(self) -> None:
+        """The Host may allow more streams now."""
+        self.leases.fill()
+        self.websockets.fill()
 
     def _on_control(self, stream: Stream) -> None:
         """The Host says nothing here today; that it ends means that the session goes down (§4)."""

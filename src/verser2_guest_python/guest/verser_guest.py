@@ -172,9 +172,14 @@ class VerserGuest:
             if self._state is GuestState.SERVING:
                 return
             self._check_new()
-            for step in (self._dispatcher.apps.startup, self._keepers.connect):
-                if not await self._unless_closed(step):
-                    raise VerserConnectionError("The Guest was closed while it connected.")
+            try:
+                for step in (self._dispatcher.apps.startup, self._keepers.connect):
+                    if not await self._unless_closed(step):
+                        raise VerserConnectionError("The Guest was closed while it connected.")
+            except asyncio.CancelledError:  # perhaps when it had registered already
+                if not self._is_closing():
+                    await self._keepers.stop("the connecting was given up", 0.0)
+                raise
             self._state = GuestState.SERVING
             self._keep()
 

@@ -174,6 +174,9 @@ class HostCore:
             for closing in closings:
                 closing.cancel()
             await asyncio.gather(*closings, return_exceptions=True)
+            for caller in tuple(self._sessions):
+                if caller.session.lost is None:  # its closing was cancelled before it began
+                    caller.session.abort(reason)
             await self.tasks.close()
 
     def authorize_by(self, authorization: Authorization) -> None:

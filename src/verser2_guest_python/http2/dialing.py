@@ -55,6 +55,7 @@ async def _race(addresses: list[_Address]) -> socket.socket:
     attempts: list[asyncio.Task[socket.socket]] = []
     running: set[asyncio.Task[socket.socket]] = set()
     waiting = list(addresses)
+    winner: socket.socket | None = None
     loop = asyncio.get_running_loop()
     try:
         while True:
@@ -67,11 +68,17 @@ async def _race(addresses: list[_Address]) -> socket.socket:
             for task in attempts:
                 if task in done and task.exception() is None:
                     attempts.remove(task)
-                    return task.result()
+                    winner = task.result()
+                    return winner
             if not running and not waiting:
                 raise _first_failure(attempts)
     finally:
-        await _clear(attempts)
+        try:
+            await _clear(attempts)
+        except BaseException:  # cancelled, when it had won already
+            if winner is not None:
+                winner.close()
+            raise
 
 
 def _first_failure(attempts: list[asyncio.Task[socket.socket]]) -> BaseException:
@@ -84,7 +91,11 @@ def _first_failure(attempts: list[asyncio.Task[socket.socket]]) -> BaseException
 
 async def _clear(attempts: list[asyncio.Task[socket.socket]]) -> None:
     for task in attempts:
+        task.add_done_callback(_close_socket)  # also when nobody waits for that any more
         task.cancel()
-    for result in await asyncio.gather(*attempts, return_exceptions=True):
-        if isinstance(result, socket.socket):
-            result.close()
+    await asyncio.gather(*attempts, return_exceptions=True)
+
+
+def _close_socket(task: asyncio.Task[socket.socket]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()

@@ -39,6 +39,7 @@ class Session:
         on_stream: Server: called with each stream that the peer opened, at the end of the read that
             brought its fields.
         on_goaway: Called with what the peer's GOAWAY says; open streams go on.
+        on_settings: Called when the peer's SETTINGS have come: it may allow more streams than before.
         on_lost: Called once when the session is over, also after our own `close`.
         lost: Why the session is over, or None.
         farewell: What the peer's last GOAWAY says, or None.
@@ -53,6 +54,7 @@ class Session:
         self.is_client = is_client
         self.on_stream: Callable[[Stream], None] | None = None
         self.on_goaway: Callable[[Goaway], None] | None = None
+        self.on_settings: Callable[[], None] | None = None
         self.on_lost: Callable[[ConnectionLost], None] | None = None
         self.lost: ConnectionLost | None = None
         self.farewell: Goaway | None = None
@@ -278,6 +280,12 @@ class Session:
         self._answered.set()
         for stream in list(self.engine.live.values()):
             stream.on_window()  # windows may have grown (RFC 9113 §6.9.2)
+        if self.on_settings is not None:
+            self.loop.call_soon(self._tell_settings)
+
+    def _tell_settings(self) -> None:
+        if self.on_settings is not None and self.lost is None:
+            self.on_settings()
 
     async def wait_settings(self) -> None:
         """Until the peer's first SETTINGS; raises ConnectionLost when they never come."""

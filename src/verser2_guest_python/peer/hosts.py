@@ -32,6 +32,7 @@ from verser2_guest_python.peer.proxy import Proxy, find_proxy
 
 HEAD_START_SECONDS = 1.0
 """For a Host to answer in, before the next one is dialled as well."""
+_SLOWER = "another Host was faster"
 
 T = TypeVar("T")
 Dial = Callable[[HostAddress, Proxy | None], Awaitable[Session]]
@@ -115,13 +116,23 @@ class Hosts:
 
 
 async def _give_up(dialling: Iterable[asyncio.Future[Session]]) -> None:
-    """Another Host was faster: ends what was dialled for nothing."""
+    """Another Host was faster: ends what was dialled for nothing, in good order unless this is cancelled."""
     tasks = list(dialling)
     for task in tasks:
         task.cancel()
-    results = await asyncio.gather(*tasks, return_exceptions=True)
-    sessions = [result for result in results if isinstance(result, Session)]
-    await asyncio.gather(*(session.close(reason="another Host was faster") for session in sessions))
+    try:
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        sessions = [result for result in results if isinstance(result, Session)]
+        await asyncio.gather(*(session.close(reason=_SLOWER) for session in sessions))
+    except asyncio.CancelledError:
+        for task in tasks:
+            task.add_done_callback(_abort)
+        raise
+
+
+def _abort(dialled: asyncio.Future[Session]) -> None:
+    if not dialled.cancelled() and dialled.exception() is None:
+        dialled.result().abort(_SLOWER)
 
 
 def is_final(error: VerserError) -> bool:
