@@ -7,9 +7,12 @@ judged as well.
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+
+import pytest
 
 PACKAGE = "verser2_guest_python"
 ROOT = Path(__file__).resolve().parents[1] / "src" / PACKAGE
@@ -110,6 +113,13 @@ def modules() -> list[Module]:
         source = path.read_text()
         found.append(Module(path, source, ast.parse(source, str(path))))
     return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten() -> Iterator[None]:
+    """All those trees would be looked through by the collector after every later test."""
+    yield
+    modules.cache_clear()
 
 
 def test_a_floor_imports_only_from_below() -> None:

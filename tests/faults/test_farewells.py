@@ -41,7 +41,7 @@ async def test_a_host_that_is_full_says_so(certs: Certificates) -> None:
         await guest.close()
 
 
-async def test_a_guest_comes_back_gently_to_a_host_that_is_full_or_has_its_id(certs: Certificates) -> None:
+async def test_a_guest_comes_back_to_a_host_that_was_full_or_had_its_id(certs: Certificates) -> None:
     limits = HostLimits(sessions=2)
     async with running_host(certs, limits=limits) as host, Peer(host, certs) as first:
         other = make_guest(host, certs, hello)
@@ -53,12 +53,10 @@ async def test_a_guest_comes_back_gently_to_a_host_that_is_full_or_has_its_id(ce
         told = [one.fields for one in events.find("reconnecting")]
         assert {one["cause"] for one in told} == {"busy"}
         assert all(FULL in str(one["reason"]) for one in told)
-        assert all(0.025 <= float(str(one["delay_seconds"])) <= 0.05 for one in told)  # never at once
         await first.session.close()  # now there is room, and the other Guest has the id
         await until(lambda: any(one.fields["cause"] == "refused" for one in events.find("reconnecting")))
         refused = next(one for one in events.find("reconnecting") if one.fields["cause"] == "refused")
         assert "already registered" in str(refused.fields["reason"])
-        assert float(str(refused.fields["delay_seconds"])) >= 0.025
         await other.close()
         await events.wait("registered")
         await guest.close()
@@ -77,12 +75,10 @@ async def test_a_broker_takes_the_next_host_where_the_first_is_full(certs: Certi
         assert session.host == other.url
 
 
-async def test_a_broker_comes_back_gently_to_a_host_that_has_become_full(certs: Certificates) -> None:
+async def test_a_broker_comes_back_to_a_host_that_had_become_full(certs: Certificates) -> None:
     async with (
         running_host(certs, limits=HostLimits(sessions=2)) as host,
-        create_verser_broker(
-            host_url=host.url, broker_id="gentle", tls_ca_file=certs.ca, reconnect_max_delay=0.05
-        ) as broker,
+        create_verser_broker(host_url=host.url, tls_ca_file=certs.ca, reconnect_max_delay=0.05) as broker,
     ):
         run = host._run
         assert run is not None

@@ -130,20 +130,3 @@ def test_lost_twice_in_a_row_is_one_outage() -> None:
     outage.backoff.lost(outage.now)
     outage.attempt()
     assert outage.backoff.attempt == attempts + 1
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_host_that_turns_us_away_is_left_alone_for_longer_each_time(seed: int) -> None:
-    backoff = Backoff(30.0, random.Random(seed))
-    backoff.lost(1_000.0)
-    pauses = [backoff.next_delay(1_000.0, gentle=True) for _ in range(7)]
-    for pause, most in zip(pauses, (2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0), strict=True):
-        assert most / 2 <= pause <= most  # not all at the same time, and nobody at once
-    # Once it has gone away altogether, it is an outage like any other
-    assert backoff.next_delay(1_000.0) <= EAGER_DELAY_SECONDS
-
-
-def test_a_short_limit_holds_for_gentle_pauses_too() -> None:
-    backoff = Backoff(0.2, random.Random(1))
-    backoff.lost(1_000.0)
-    assert all(0.1 <= backoff.next_delay(1_000.0, gentle=True) <= 0.2 for _ in range(5))

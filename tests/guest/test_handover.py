@@ -207,7 +207,7 @@ async def test_a_renewal_in_an_outage_hurries_the_next_attempt(certs: Certificat
         events = Events(guest)
         await guest.connect()
         port = host.port
-    guest._keepers.all[0]._backoff.next_delay = lambda now, **_how: 3_600.0  # type: ignore[method-assign]
+    guest._keepers.all[0]._backoff.next_delay = lambda now: 3_600.0  # type: ignore[method-assign]
     await events.wait("reconnecting")
     async with running_host(certs, port=port):
         guest.renew("SIGHUP received")

@@ -257,7 +257,7 @@ class Keeper:
         self._backoff.lost(loop.time())
         self._address += 1
         while True:
-            await asyncio.sleep(self._next_delay())
+            await asyncio.sleep(self._backoff.next_delay(loop.time()))
             if await self._try(cause):
                 return
             cause = self._next_cause()
@@ -283,7 +283,7 @@ class Keeper:
             cause = self._next_cause()
             self._address += 1
             self._backoff.lost(loop.time())
-            delay = max(0.1, self._next_delay())
+            delay = max(0.1, self._backoff.next_delay(loop.time()))
 
     async def _pause(self, link: Link, delay: float) -> None:
         """For so long, or until the session is lost."""
@@ -296,11 +296,6 @@ class Keeper:
     def _next_cause(self) -> str:
         """Why there is another attempt after one that failed."""
         return cause_of(self._trouble)
-
-    def _next_delay(self) -> float:
-        """The pause before the next attempt: another Host may have room, another id is not taken."""
-        gentle = cause_of(self._trouble) == "busy" and len(self._options.addresses) == 1
-        return self._backoff.next_delay(asyncio.get_running_loop().time(), gentle=gentle)
 
     async def _try(self, cause: str) -> bool:
         """One attempt; what went wrong is logged, once an outage, and tried again."""

@@ -21,7 +21,7 @@ from verser2_guest_python.peer.backoff import Backoff
 from verser2_guest_python.peer.dial import dial
 from verser2_guest_python.peer.hosts import Hosts, is_final
 from verser2_guest_python.peer.proxy import Proxy
-from verser2_guest_python.peer.refusal import GENTLE, cause_of, note_busy
+from verser2_guest_python.peer.refusal import cause_of, note_busy
 from verser2_guest_python.peer.tasks import wait_over
 from verser2_guest_python.peer.tls import TlsFiles
 
@@ -216,7 +216,7 @@ class Keeper:
         loop = asyncio.get_running_loop()
         self._backoff.lost(loop.time())
         while True:
-            delay = self._backoff.next_delay(loop.time(), gentle=cause in GENTLE)
+            delay = self._backoff.next_delay(loop.time())
             if reason is not None:
                 self._tell_reconnecting(delay, self._backoff.attempt, reason, cause)
             await self._pause(delay)
@@ -296,7 +296,7 @@ class Keeper:
             except VerserError as error:
                 self._check(error)
                 cause = cause_of(error)
-                delay = backoff.next_delay(loop.time(), gentle=cause in GENTLE)
+                delay = backoff.next_delay(loop.time())
                 self._tell_reconnecting(delay, backoff.attempt, error.message, cause)
             finally:
                 if self.current is not old:

@@ -13,8 +13,6 @@ EAGER_DELAY_SECONDS = 0.5
 EAGER_MINIMUM_SECONDS = 0.1
 SETTLED_SECONDS = 5.0
 """A session that lived so long has ended its outage: the next one begins with 10 s of its own."""
-GENTLE_SECONDS = 2.0
-"""A Host that answers and does not want us is asked again after one or two seconds, then more slowly."""
 STABLE_SECONDS = 60.0
 """A session that lived so long was no part of the trouble before it."""
 
@@ -26,10 +24,6 @@ class Backoff:
     jitter, up to `max_delay`, and goes on where it was until a session has lasted a minute. Sessions of
     a few seconds are part of one outage, whose 10 s are those without a session: a Host that lets
     everybody in and out again is not asked twice a second for ever.
-
-    A Host that answers, and turns us away because it is full or because our id is taken, is there: nothing is
-    gained by coming back at once, and each attempt costs it a TLS handshake, of everybody at the same time.
-    Pauses are `gentle` then, from 2 s on, and never shorter than half of what they could be.
 
     Attributes:
         attempt: How many attempts there were in this outage.
@@ -64,13 +58,9 @@ class Backoff:
         if self._away_since is None:
             self._away_since = now
 
-    def next_delay(self, now: float, *, gentle: bool = False) -> float:
-        """Seconds until the next attempt; `gentle` after one that a Host has turned away."""
+    def next_delay(self, now: float) -> float:
+        """Seconds until the next attempt."""
         self.attempt += 1
-        if gentle:
-            ceiling = min(self._max_delay, GENTLE_SECONDS * 2 ** min(self._late_attempts, 20))
-            self._late_attempts += 1
-            return self._random.uniform(ceiling / 2, ceiling)
         away = self._away if self._away_since is None else self._away + now - self._away_since
         if away < EAGER_SECONDS:
             if self.attempt == 1:

@@ -1,4 +1,4 @@
-"""A refused registration in words for people, and for the rule when to come back.
+"""A refused registration in words for people, and in one word for metrics.
 
 Apart because Hosts say only why (`Peer is already registered`), and because Guest and Broker tell it alike.
 """
@@ -12,8 +12,6 @@ from verser2_guest_python.http2 import ErrorCode, Session
 from verser2_guest_python.peer.address import HostAddress
 
 FailureCause: TypeAlias = Literal["connect-failed", "refused", "busy"]
-GENTLE: Final = frozenset({"busy", "refused"})
-"""Of these, those after which a Host is left alone for longer: it answers, and only time can help."""
 _BUSY_KEY: Final = "busy"
 
 _TAKEN_HINT = (

@@ -29,7 +29,6 @@ from verser2_guest_python.errors import (
 from verser2_guest_python.integrations.gateway import Gateway, GatewayLimits, GatewayRecord, create_gateway
 from verser2_guest_python.peer.address import parse_host_url
 from verser2_guest_python.peer.backoff import Backoff
-from verser2_guest_python.peer.refusal import cause_of
 from verser2_guest_python.service.calls.peer import made_up_id
 from verser2_guest_python.service.certificates.expiry import CertificateExpiry
 from verser2_guest_python.service.certificates.watch import CertificateWatch, files_of, watched_certificates
@@ -222,14 +221,13 @@ class _Running:
         loop = asyncio.get_running_loop()
         backoff = Backoff(session.reconnect_max_delay)
         backoff.lost(loop.time())
-        said, gentle = "", False
+        said = ""
         while True:
             try:
                 await broker.connect()
             except VerserError as error:
                 if session.exit_on_connect_failure or not _passes(error):
                     raise
-                gentle = cause_of(error) == "busy"
                 if error.message != said:
                     said = error.message
                     events.warning("connecting", reason=said)
@@ -239,7 +237,7 @@ class _Running:
                 if self._notifier is not None:
                     self._notifier.status(describe(broker, gateway))
                 return
-            await asyncio.sleep(backoff.next_delay(loop.time(), gentle=gentle))
+            await asyncio.sleep(backoff.next_delay(loop.time()))
 
 
 async def _described(broker: VerserBroker, gateway: Gateway) -> tuple[bool, str]:

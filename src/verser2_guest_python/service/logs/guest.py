@@ -13,7 +13,6 @@ from typing import Final
 
 from verser2_guest_python.guest.guest import VerserGuest
 from verser2_guest_python.guest.lifecycle import GuestEvent
-from verser2_guest_python.peer.refusal import GENTLE
 from verser2_guest_python.service.logs.access import AccessLog
 from verser2_guest_python.service.logs.setup import Logs
 from verser2_guest_python.service.metrics.measures import APP_FAILED
@@ -73,12 +72,7 @@ class GuestLog:
             self._events.debug("reconnecting", **event.fields)
         else:
             self._remember(reason)
-            cause, delay = event.fields.get("cause"), event.fields.get("delay_seconds")
-            if cause in GENTLE:  # it says no, and is not asked again at once
-                seconds = round(float(delay or 0.0), 3)
-                self._events.warning("reconnecting", reason=reason, cause=cause, delay_seconds=seconds)
-            else:
-                self._events.warning("reconnecting", reason=reason)
+            self._events.warning("reconnecting", reason=reason)
 
     def _is_known(self, reason: str) -> bool:
         said_at = self._said.get(reason)
