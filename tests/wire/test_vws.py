@@ -338,3 +338,28 @@ def test_any_bytes_give_messages_or_a_violation_however_they_are_cut(
     for message in whole[0]:
         again: Any = decode(encode(message)[:-1])
         assert again == message or isinstance(message, Error)
+
+
+@given(
+    st.text(max_size=12) | st.sampled_from(["", '"', "\\", "\x00", "\x7f", "\u2028", "é", "a\tb"]),
+    st.binary(max_size=4),
+)
+def test_a_text_message_is_read_alike_however_it_is_spaced(text: str, behind: bytes) -> None:
+    """The usual spelling has a way of its own through the decoder."""
+
+    def outcome(line: bytes) -> Text | str:
+        try:
+            message = decode(line)
+        except VwsViolation as violation:
+            return "violation" if violation.close_code == 1002 else violation.message
+        assert isinstance(message, Text)
+        return message
+
+    for said in (
+        text.encode("utf-8", "surrogatepass"),
+        json.dumps(text)[1:-1].encode(),
+        text.encode() + behind,
+    ):
+        usual = b'{"type":"text","data":"' + said + b'"}'
+        assert outcome(usual) == outcome(usual.replace(b"{", b"{ ", 1))
+        assert outcome(usual + behind) == outcome((usual + behind).replace(b"{", b"{ ", 1))
