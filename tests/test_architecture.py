@@ -7,6 +7,7 @@ judged as well.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -181,6 +182,17 @@ def test_wire_does_no_input_or_output() -> None:
 
 def test_a_module_says_what_it_is() -> None:
     wrong = [module.at(1, "no docstring") for module in modules() if not ast.get_docstring(module.tree)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_file_that_is_named_is_there() -> None:
+    paths = [f"/{path.relative_to(ROOT).as_posix()}" for path in ROOT.rglob("*.py")]
+    wrong = [
+        module.at(1, f"there is no {name}")
+        for module in modules()
+        for name in re.findall(r"`([\w/]+\.py)`", module.source)
+        if not any(path.endswith(f"/{name}") for path in paths)
+    ]
     assert not wrong, "\n".join(wrong)
 
 

@@ -19,9 +19,11 @@ class BrokerFacts:
     get another one, by why: connection-lost, ping-timeout, goaway, stream-ids; connect-failed, refused and
     busy (the Host is full) are further attempts after one that failed so. `waiting` are the requests and
     WebSockets that wait in the Broker now: for a session, for a route, for another one to end where the Host
-    allows few at a time, or before another attempt.
+    allows few at a time, or before another attempt. `trouble` is why the last attempt to get a session
+    failed, in a sentence; empty while there is one.
     """
 
     session: SessionFacts | None
     reconnects: Mapping[str, int]
     waiting: int
+    trouble: str = ""

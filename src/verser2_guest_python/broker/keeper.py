@@ -92,7 +92,8 @@ class Keeper:
             session = session_facts(link.session, link.address, link.peer_id, link.registered_at)
         links = {one for one in (self._link, *self._retired) if one is not None}
         waiting = self._directory.queue.waiting + sum(one.room.waiting for one in links)
-        return BrokerFacts(session, dict(self._reconnects), waiting)
+        trouble = "" if self._trouble is None else self._trouble.message
+        return BrokerFacts(session, dict(self._reconnects), waiting, trouble)
 
     # --- For requests -------------------------------------------------------------------------
 
@@ -164,7 +165,9 @@ class Keeper:
                 await self._link.wait_closed()
                 self._link = None
             link, registered = await self._open_first()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, VerserError):
+                self._trouble = error
             if self._state is _State.CONNECTING:
                 self._state = before
             raise

@@ -1,4 +1,4 @@
-"""Settings as click options: made from the one table in `service/options.py`, shown in groups.
+"""Settings as click options: made from the one table in `service/settings/options.py`, shown in groups.
 
 Apart because every command is built from it, so that one setting has one flag, one sentence and one
 variable everywhere. Values are passed on as they were written: the settings check them, whichever

@@ -1,7 +1,7 @@
 """How long a single call through a Broker may take and how hard it is tried: what `Sources` say.
 
-Apart from `settings.py`, whose model checks the same values for everybody else, because a one-shot command
-must start fast.
+Apart from `settings/model.py`, whose model checks the same values for everybody else, because a one-shot
+command must start fast.
 """
 
 from __future__ import annotations

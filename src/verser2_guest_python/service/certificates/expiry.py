@@ -1,6 +1,6 @@
 """Until when our certificates hold, for metrics: the one outage that can be seen weeks before.
 
-Apart from `certificate_facts.py`, which reads files for people: this is asked at every scrape, and reads
+Apart from `facts.py`, which reads files for people: this is asked at every scrape, and reads
 a file again only when it is another one.
 """
 

@@ -1,7 +1,7 @@
 """`config show`: the settings in force, and where each of them was said; secrets are masked.
 
-Apart from `settings.py` because it shows settings also where they do not fit, which is when people look.
-What it writes is TOML itself: a file that says the same can be made of it.
+Apart from `settings/model.py` because it shows settings also where they do not fit, which is when people
+look. What it writes is TOML itself: a file that says the same can be made of it.
 """
 
 from __future__ import annotations

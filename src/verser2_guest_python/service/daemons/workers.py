@@ -1,6 +1,6 @@
 """Several workers, or one that is started anew when its source changes: the process that owns them.
 
-Apart from `run_guest.py`, which is what each worker runs. The supervisor imports no app and dials no
+Apart from `guest.py`, which is what each worker runs. The supervisor imports no app and dials no
 Host; it runs on asyncio's own loop, which leaves SIGCHLD to us.
 """
 

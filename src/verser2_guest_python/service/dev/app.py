@@ -1,6 +1,6 @@
 """The app of `dev` in this very process, as with `--no-reload`, or where nothing can tell of changes.
 
-Apart from `dev_reload.py`, which can do without what is here; both look the same to `run_dev.py`.
+Apart from `reload.py`, which can do without what is here; both look the same to `run.py`.
 """
 
 from __future__ import annotations

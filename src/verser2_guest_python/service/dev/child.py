@@ -1,6 +1,6 @@
 """The process of the app in `dev`: loads it when told to, serves it, and ends when told to, or left alone.
 
-`dev_reload.py` is the other side. It starts this process before there is anything to load, so that what
+`reload.py` is the other side. It starts this process before there is anything to load, so that what
 takes long (the interpreter, this package) is done when the source changes; then it says, a line each:
 
     warm NAMES     import these modules of frameworks, which the app has imported the last time

@@ -1,6 +1,6 @@
 """The gateway of `dev`: a port on loopback where browsers find the app.
 
-Apart from `run_dev.py` because it needs the extra `gateway`, and because choosing the port is a matter of
+Apart from `run.py` because it needs the extra `gateway`, and because choosing the port is a matter of
 its own: 8080 or the next one that is free, unless the user has named one, which is then taken or refused.
 """
 

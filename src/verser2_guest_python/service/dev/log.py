@@ -1,6 +1,6 @@
 """The log of `dev`: a line for each request, and for what a Host of one's own finds worth a word.
 
-Apart from `guest_log.py` because here the Host and the gateway tell of requests: they also know those
+Apart from `logs/guest.py` because here the Host and the gateway tell of requests: they also know those
 that no app has seen.
 """
 

@@ -3,7 +3,7 @@
     waiting ─load─→ loading ─serve─→ serving ─(change)─→ ends, while the next one loads already
        ^                 └─(the app fails)─→ its error is shown, until a change
 
-The next process always waits (`dev_child.py`), so that a reload costs what the app's own import takes.
+The next process always waits (`child.py`), so that a reload costs what the app's own import takes.
 Two apps never serve at a time: the next one starts once the last one has ended, for both may want the
 same port or the same lock. Apart from `supervisor.py`, whose workers hand over without a gap.
 """

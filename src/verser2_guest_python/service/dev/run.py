@@ -1,7 +1,7 @@
 """`verser2-guest dev`: a Host, an app behind it and a gateway before it, on this machine, until Ctrl-C.
 
     this process          Host, Broker, gateway, access log
-    the app's process     loads and serves the app (`dev_child.py`); here as well with `--no-reload`
+    the app's process     loads and serves the app (`child.py`); here as well with `--no-reload`
 
 Apart from its parts, each of which knows nothing of the others: here they are put together, and taken down.
 """

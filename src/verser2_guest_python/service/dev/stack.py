@@ -1,6 +1,6 @@
 """A Host on loopback with certificates made by themselves, and peers that may join it.
 
-Apart from `run_dev.py` because the demo stands on it too. All ends show certificates to each other:
+Apart from `run.py` because the demo stands on it too. All ends show certificates to each other:
 nobody else on this machine can register at such a Host, or call the app behind it.
 """
 

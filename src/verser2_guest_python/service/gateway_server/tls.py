@@ -1,6 +1,6 @@
 """The certificate that a gateway shows its clients, and a TLS context whose certificate can be renewed.
 
-Apart from `gateway_server.py` because a server is given its context once, and no certificate lasts so long.
+Apart from `server.py` because a server is given its context once, and no certificate lasts so long.
 """
 
 from __future__ import annotations

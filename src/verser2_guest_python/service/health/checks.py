@@ -5,7 +5,7 @@
     /metrics  for Prometheus (extra `metrics`)
     /status   the same facts as JSON, for people and scripts
 
-Apart from `health_server.py`, which speaks HTTP, and from the two who know the facts.
+Apart from `server.py`, which speaks HTTP, and from the two who know the facts.
 """
 
 from __future__ import annotations

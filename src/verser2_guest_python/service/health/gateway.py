@@ -1,6 +1,6 @@
 """How the gateway of this process is: the same four paths as Guest and Host have, with metrics of its own.
 
-Apart from `guest_health.py` and `host_health.py` because a gateway sees what clients see: what they were
+Apart from those of Guest and Host because a gateway sees what clients see: what they were
 told, and how long it took.
 """
 
@@ -24,6 +24,7 @@ from verser2_guest_python.service.metrics.measures import Histogram, Report
 from verser2_guest_python.service.metrics.metric_table import GATEWAY_METRICS, Metric
 from verser2_guest_python.service.metrics.process_facts import process_report
 from verser2_guest_python.service.metrics.request_counts import RequestCounts
+from verser2_guest_python.service.output.text import safe
 
 _CODES: Final = frozenset(
     {
@@ -107,7 +108,9 @@ class GatewayHealth:
         if self.draining:
             return Verdict(False, "not ready: taking leave")
         if not self._broker.connected:
-            return Verdict(False, "not ready: not registered at any Host")
+            trouble = self._broker.facts().trouble
+            why = f": {safe(trouble)}" if trouble else ""
+            return Verdict(False, f"not ready: not registered at any Host{why}")
         return Verdict(True, f"ready: registered as {self._broker.broker_id}")
 
     async def status(self) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """How the Host of this process is: the same four paths as a Guest has, with metrics of its own.
 
-Apart from `guest_health.py` because a Host knows other things: who is registered, and how long requests
+Apart from `guest.py` because a Host knows other things: who is registered, and how long requests
 waited for a lease.
 """
 

@@ -1,6 +1,6 @@
 """Access lines: one line for each request, made without a chain of processors.
 
-Apart from `logs.py` because it runs once a request: the rest of the log may take its time.
+Apart from `setup.py` because it runs once a request: the rest of the log may take its time.
 The query is left out unless asked for: people put credentials there (protocol.md §11 tells them to), and
 what looks like one is masked even then.
 """

@@ -1,6 +1,6 @@
 """Access lines of the gateway: one for each request and WebSocket, seen from outside.
 
-Apart from `access_log.py`, which tells what a Guest saw: here there are clients and names, and requests that
+Apart from `access.py`, which tells what a Guest saw: here there are clients and names, and requests that
 never came to an app.
 """
 

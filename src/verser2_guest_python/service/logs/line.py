@@ -1,6 +1,6 @@
 """One line of log: the clock, and the look in each of the three forms: for eyes, as JSON, as logfmt.
 
-Apart from `logs.py` because access lines are made here without structlog, once a request, and must
+Apart from `setup.py` because access lines are made here without structlog, once a request, and must
 cost little.
 """
 

@@ -1,6 +1,6 @@
 """What a Host counts of its peers: who came, who was refused, and how the requests for each domain went.
 
-Apart from `host_health.py`, which answers: this only listens. Labels are bounded whatever peers say: a domain
+Apart from `health/host.py`, which answers: this only listens. Labels are bounded whatever peers say: a domain
 is one that a Guest has registered, a code one of ours.
 """
 

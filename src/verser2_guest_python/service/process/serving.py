@@ -1,6 +1,6 @@
 """A Guest from its start to the end of the process: serve, drain at the first signal, end at the second.
 
-Apart from `run_guest.py` because `dev` and the demo end in the same way.
+Apart from `daemons/guest.py` because `dev` and the demo end in the same way.
 """
 
 from __future__ import annotations

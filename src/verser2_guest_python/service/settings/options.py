@@ -1,6 +1,6 @@
 """The settings by their keys, and which command knows which of them.
 
-Apart from `settings.py`, whose model takes its defaults from here, because `--help` and one-shot
+Apart from `model.py`, whose model takes its defaults from here, because `--help` and one-shot
 commands must not wait for a validation library; and apart from `cli/`, because files and the
 environment know the same settings.
 """

@@ -1,6 +1,6 @@
 """All that was said about the settings of this process: where, and what wins.
 
-Apart from `settings.py` because a one-shot `broker get` asks for a handful of settings and must not wait
+Apart from `model.py` because a one-shot `broker get` asks for a handful of settings and must not wait
 for a validation library. Both find values here, so both know the same places, the strongest first:
 command line, environment, `--env-file`, TOML, directory of secrets, and `WEB_CONCURRENCY` last.
 """
