@@ -263,7 +263,7 @@ class Keeper:
             await asyncio.sleep(self._backoff.next_delay(loop.time()))
             if await self._try(cause):
                 return
-            cause = self._next_cause()
+            cause = cause_of(self._trouble)
             self._address += 1
 
     async def _hand_over(self, link: Link, reason: str) -> None:
@@ -283,7 +283,7 @@ class Keeper:
             if await self._try(cause):
                 self._put_away(link)
                 return
-            cause = self._next_cause()
+            cause = cause_of(self._trouble)
             self._address += 1
             self._backoff.lost(loop.time())
             delay = max(0.1, self._backoff.next_delay(loop.time()))
@@ -295,10 +295,6 @@ class Keeper:
                 await link.session.wait_lost()
         except TimeoutError:
             return
-
-    def _next_cause(self) -> str:
-        """Why there is another attempt after one that failed."""
-        return cause_of(self._trouble)
 
     async def _try(self, cause: str) -> bool:
         """One attempt; what went wrong is logged, once an outage, and tried again."""

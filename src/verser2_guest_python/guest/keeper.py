@@ -295,9 +295,8 @@ class Keeper:
                 await self._open(self._free_id())
             except VerserError as error:
                 self._check(error)
-                cause = cause_of(error)
                 delay = backoff.next_delay(loop.time())
-                self._tell_reconnecting(delay, backoff.attempt, error.message, cause)
+                self._tell_reconnecting(delay, backoff.attempt, error.message, cause_of(error))
             finally:
                 if self.current is not old:
                     self._retire(old, drain=True)

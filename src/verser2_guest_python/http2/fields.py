@@ -181,7 +181,3 @@ class BlockDecoder:
         if len(self._remembered) >= MAX_REMEMBERED_BLOCKS:
             self._remembered.clear()
         self._remembered[block] = fields
-
-    def forget(self) -> None:
-        """A block was decoded elsewhere: indices may have moved."""
-        self._remembered.clear()

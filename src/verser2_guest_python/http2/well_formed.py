@@ -6,10 +6,9 @@ h2 looks at each byte of each field in turn, which was a tenth of all that a Hos
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
-Fields = Sequence[tuple[bytes, bytes]]
+from .fields import Fields
 
 # Names and values are looked at joined, by a byte that neither may hold (§8.2.1).
 _OF_NAMES: Final = bytes(byte for byte in range(0x21, 0x7F) if not 0x41 <= byte <= 0x5A)

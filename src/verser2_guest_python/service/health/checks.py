@@ -22,6 +22,7 @@ from verser2_guest_python.service.health.server import HealthAnswer, HealthServe
 from verser2_guest_python.service.metrics.measures import Report
 from verser2_guest_python.service.metrics.metric_table import Metric
 from verser2_guest_python.service.metrics.prometheus import MetricsMissingError, render
+from verser2_guest_python.service.output.text import safe
 from verser2_guest_python.service.settings.health_address import HealthAddress, parse_listen
 from verser2_guest_python.service.settings.model import HealthSettings
 
@@ -35,6 +36,12 @@ class Verdict:
 
     ok: bool
     sentence: str
+
+
+def unregistered(trouble: str) -> Verdict:
+    """Not ready: there is no session, and `trouble` is why, if that is known."""
+    why = f": {safe(trouble)}" if trouble else ""
+    return Verdict(False, f"not ready: not registered at any Host{why}")
 
 
 class Health(Protocol):

@@ -17,14 +17,13 @@ from verser2_guest_python.broker.broker import VerserBroker
 from verser2_guest_python.broker.facts import BrokerFacts
 from verser2_guest_python.integrations.gateway import Gateway, GatewayRecord
 from verser2_guest_python.service.certificates.expiry import Expiries
-from verser2_guest_python.service.health.checks import Verdict
+from verser2_guest_python.service.health.checks import Verdict, unregistered
 from verser2_guest_python.service.health.guest import DISTRIBUTION
 from verser2_guest_python.service.metrics.loop_lag import LoopLag
 from verser2_guest_python.service.metrics.measures import Histogram, Report
 from verser2_guest_python.service.metrics.metric_table import GATEWAY_METRICS, Metric
 from verser2_guest_python.service.metrics.process_facts import process_report
 from verser2_guest_python.service.metrics.request_counts import RequestCounts
-from verser2_guest_python.service.output.text import safe
 
 _CODES: Final = frozenset(
     {
@@ -108,9 +107,7 @@ class GatewayHealth:
         if self.draining:
             return Verdict(False, "not ready: taking leave")
         if not self._broker.connected:
-            trouble = self._broker.facts().trouble
-            why = f": {safe(trouble)}" if trouble else ""
-            return Verdict(False, f"not ready: not registered at any Host{why}")
+            return unregistered(self._broker.facts().trouble)
         return Verdict(True, f"ready: registered as {self._broker.broker_id}")
 
     async def status(self) -> Mapping[str, Any]:

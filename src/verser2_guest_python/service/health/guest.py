@@ -14,12 +14,11 @@ from typing import Any, Final
 from verser2_guest_python.guest.guest import GuestState, VerserGuest
 from verser2_guest_python.guest.lifecycle import GuestEvent
 from verser2_guest_python.service.certificates.expiry import Expiries
-from verser2_guest_python.service.health.checks import Verdict
+from verser2_guest_python.service.health.checks import Verdict, unregistered
 from verser2_guest_python.service.metrics.loop_lag import LoopLag
 from verser2_guest_python.service.metrics.measures import GuestMeasures, Report
 from verser2_guest_python.service.metrics.metric_table import METRICS, Metric
 from verser2_guest_python.service.metrics.process_facts import process_report
-from verser2_guest_python.service.output.text import safe
 
 DISTRIBUTION: Final = "verser2-guest-python"
 ALONE: Final = "1"
@@ -73,8 +72,7 @@ class GuestHealth:
             return Verdict(False, f"not ready: {state.value}")
         sessions = guest.facts().sessions
         if not sessions:
-            why = f": {safe(self._trouble)}" if self._trouble else ""
-            return Verdict(False, f"not ready: not registered at any Host{why}")
+            return unregistered(self._trouble)
         where = ", ".join(f"{session.host} as {session.peer_id}" for session in sessions)
         return Verdict(True, f"ready: registered at {where}")
 
